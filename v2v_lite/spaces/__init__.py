@@ -1,0 +1,42 @@
+"""Spaces: vectors with provenance, bundled and encoded, and splits that cannot leak."""
+
+from .bundled import EVAL_ROWS, NAMES, TRAIN_ROWS, data_folder, load, resolve
+from .encoders import ENCODERS, Encoder, encode
+from .files import DataError, atomic, read_json, sha256_of, write_json
+from .quantised import dequantise, make_set, quantise, write_set
+from .rows import check_rows, text_ids, texts_sha256, unit
+from .space import Provenance, Space
+from .splits import LeakError, Split, check_disjoint, unpaired
+from .texts import read_texts
+
+__all__ = [
+    "ENCODERS",
+    "EVAL_ROWS",
+    "NAMES",
+    "TRAIN_ROWS",
+    "DataError",
+    "Encoder",
+    "LeakError",
+    "Provenance",
+    "Space",
+    "Split",
+    "atomic",
+    "check_disjoint",
+    "check_rows",
+    "data_folder",
+    "dequantise",
+    "encode",
+    "load",
+    "make_set",
+    "quantise",
+    "read_json",
+    "read_texts",
+    "resolve",
+    "sha256_of",
+    "text_ids",
+    "texts_sha256",
+    "unit",
+    "unpaired",
+    "write_json",
+    "write_set",
+]

@@ -1,0 +1,110 @@
+"""The vectors that come with the book: real encoders on the same sentences."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from .files import DataError, read_json, sha256_of
+from .space import Space
+
+NAMES = ("minilm", "granite", "arctic", "wordllama")
+TRAIN_ROWS = 32768
+EVAL_ROWS = 4096
+PARTS = ("all", "train", "eval")
+
+
+def data_folder() -> Path:
+    """The folder with `manifest.json`: $V2V_DATA, the checkout's, or the wheel's.
+
+    The first of these that is set or exists; raises DataError when there is none.
+    """
+    chosen = os.environ.get("V2V_DATA")
+    package = Path(__file__).resolve().parents[1]
+    places = [Path(chosen)] if chosen else [package.parent / "data", package / "_data"]
+    for place in places:
+        if (place / "manifest.json").is_file():
+            return place
+    mend = "set V2V_DATA to a folder that has one"
+    if not chosen:
+        mend = "clone the repository whole, reinstall the package, or " + mend
+    raise DataError(f"no manifest.json in {' or '.join(map(str, places))}; {mend}")
+
+
+def load(
+    name: str,
+    part: str = "all",
+    dataset: str = "wiki",
+    folder: str | os.PathLike[str] | None = None,
+) -> Space:
+    """The space `name` of a set, verified: rows "all", "train" or "eval".
+
+    Size and SHA-256 of its files are compared with the manifest (once a process for
+    unchanged files). The mean is that of the training rows whatever the part. `folder`
+    is that of another manifest, such as `make_set` writes. Raises DataError for unknown
+    names (listing the known) and for files that are missing, cut short or altered.
+
+    >>> load("minilm", "eval")
+    Space('minilm', n=4096, d=384)
+    """
+    place = data_folder() if folder is None else Path(folder)
+    sets = read_json(place / "manifest.json")["sets"]
+    entry = _pick(sets, dataset, "set")
+    if part not in PARTS:
+        raise DataError(f"part = {part!r}, but it must be one of {', '.join(PARTS)}")
+    described = _pick(entry["spaces"], name, "space")
+    for one in (entry["ids"], described):
+        verify(place / one["file"], one["bytes"], one["sha256"])
+    space = Space.load(place / described["file"])
+    return space if part == "all" else space.take(slice(*entry[part]))
+
+
+def resolve(name_or_path: str | os.PathLike[str]) -> Space:
+    """A space by bundled name, or from a .safetensors or .npy file.
+
+    Raises DataError listing the bundled names when it is neither.
+    """
+    if str(name_or_path) in NAMES:
+        return load(str(name_or_path))
+    path = Path(name_or_path)
+    if path.suffix in (".safetensors", ".npy"):
+        return Space.load(path)
+    raise DataError(
+        f"{name_or_path}: neither a bundled space ({', '.join(NAMES)}) "
+        "nor a .safetensors or .npy file"
+    )
+
+
+def verify(path: Path, size: int, sha256: str) -> None:
+    """Raise DataError unless the file has this size in bytes and this SHA-256."""
+    name = "/".join(path.parts[-3:])
+    mend = (
+        f"in a checkout `git checkout -- {name}` restores it; "
+        "otherwise reinstall the package or make the set again"
+    )
+    if not path.is_file():
+        raise DataError(f"{path}: the file is missing; {mend}")
+    found = path.stat()
+    if found.st_size != size:
+        raise DataError(
+            f"{path}: cut short or altered: {found.st_size} bytes, expected {size}; "
+            + mend
+        )
+    actual = _sha256_once(str(path), found.st_mtime_ns, found.st_size)
+    if actual != sha256:
+        raise DataError(
+            f"{path}: altered: SHA-256 {actual}, expected {sha256}; {mend}"
+        )
+
+
+@lru_cache(maxsize=64)
+def _sha256_once(path: str, mtime_ns: int, size: int) -> str:
+    # The time and size are part of the key: a file that changes is read again.
+    return sha256_of(path)
+
+
+def _pick(entries: dict, name: str, what: str) -> dict:
+    if name not in entries:
+        raise DataError(f"no {what} {name!r}; there is {', '.join(entries)}")
+    return entries[name]

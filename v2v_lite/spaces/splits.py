@@ -1,0 +1,154 @@
+"""Unpaired splits that cannot leak: disjoint texts to train on, pairs to evaluate on.
+
+The threat model: the attacker holds vectors of *other* texts than those he steals. A
+text on both sides is a pair in disguise, and makes any method look better than it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .files import DataError
+from .rows import name_rows
+from .space import Space, mean_of
+
+
+class LeakError(DataError):
+    """A text that stands on both sides of a split."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Two training spaces of disjoint texts, and a paired pool that neither saw."""
+
+    source: Space
+    target: Space
+    eval_source: Space
+    eval_target: Space
+    seed: int
+
+
+def unpaired(
+    a: Space,
+    b: Space,
+    n_eval: int = 4096,
+    seed: int = 0,
+    n_train: int | None = None,
+) -> Split:
+    """Split two spaces of the same texts, row by row, into unpaired training sets.
+
+    The last `n_eval` rows are the evaluation pairs, whatever the seed, so that numbers
+    of different seeds share one pool. The rest is permuted by `seed`: the first
+    `n_train` rows (default: half) become the source, taken from `a`, the next `n_train`
+    the target, taken from `b`. Means are those of the training rows alone; the
+    evaluation spaces carry them. Raises LeakError when a text occurs twice, DataError
+    when the rows of `a` and `b` are not the same texts or there are too few.
+    """
+    _check_same_texts(a, b)
+    n_train = _check_sizes(a.n, n_eval, n_train)
+    _check_no_repeats(a, b)
+    rest = a.n - n_eval
+    order = torch.randperm(rest, generator=torch.Generator().manual_seed(seed))
+    source = _centred_on_itself(a.take(order[:n_train]))
+    target = _centred_on_itself(b.take(order[n_train : 2 * n_train]))
+    last = slice(rest, None)
+    return Split(
+        source=source,
+        target=target,
+        eval_source=replace(a.take(last), mean=source.mean),
+        eval_target=replace(b.take(last), mean=target.mean),
+        seed=seed,
+    )
+
+
+def check_disjoint(a: Space, b: Space) -> None:
+    """Raise LeakError naming rows of `a` whose texts `b` holds too.
+
+    By the ids of the texts; spaces without ids cannot be checked and raise DataError.
+    """
+    for space in (a, b):
+        if space.ids is None:
+            raise DataError(
+                f"{space.name}: without ids nobody can tell which texts the rows are; "
+                "make the space with Space.of(x, texts=texts)"
+            )
+    shared = torch.isin(a.ids.cpu(), b.ids.cpu()).nonzero().flatten().tolist()
+    if shared:
+        raise LeakError(
+            f"{len(shared)} texts stand on both sides: {name_rows(shared)[0]} of "
+            f"{a.name} again in {b.name}; drop them from one side"
+        )
+
+
+def _centred_on_itself(space: Space) -> Space:
+    return replace(space, mean=mean_of(space.vectors))
+
+
+def _check_sizes(n: int, n_eval: int, n_train: int | None) -> int:
+    if n_eval < 1:
+        raise DataError(f"n_eval = {n_eval}, but at least 1 pair is needed")
+    half = (n - n_eval) // 2
+    if half < 1:
+        raise DataError(
+            f"{n} rows are too few for {n_eval} evaluation pairs and two training "
+            f"sets; use n_eval <= {max(n - 2, 0)} or more rows"
+        )
+    if n_train is None:
+        return half
+    if not 1 <= n_train <= half:
+        raise DataError(
+            f"n_train = {n_train}, but {n} rows less {n_eval} evaluation pairs leave "
+            f"1 to {half} a side"
+        )
+    return n_train
+
+
+def _check_same_texts(a: Space, b: Space) -> None:
+    if a.n != b.n:
+        raise DataError(
+            f"{a.name} has {a.n} rows and {b.name} {b.n}; "
+            "row i of both must be the same text"
+        )
+    if a.ids is not None and b.ids is not None:
+        wrong = (a.ids.cpu() != b.ids.cpu()).nonzero().flatten().tolist()
+        if wrong:
+            raise DataError(
+                f"{a.name} and {b.name} hold different texts in {name_rows(wrong)[0]}; "
+                "encode one list of texts with both encoders"
+            )
+    hashes = a.provenance.texts_sha256, b.provenance.texts_sha256
+    if all(hashes) and hashes[0] != hashes[1]:
+        raise DataError(
+            f"{a.name} comes from texts {hashes[0][:12]}, {b.name} from texts "
+            f"{hashes[1][:12]}; encode one list of texts with both encoders"
+        )
+
+
+def _check_no_repeats(a: Space, b: Space) -> None:
+    # Any repeat is refused, even one that this seed leaves on one side: whether a split
+    # is sound must not depend on the seed.
+    ids = a.ids if a.ids is not None else b.ids
+    again = _repeats(ids.cpu()) if ids is not None else _repeated_rows(a, b)
+    if again:
+        raise LeakError(
+            f"{len(again)} rows repeat an earlier text ({name_rows(again)[0]}), which "
+            "is a pair in disguise once the two fall on different sides; drop repeats"
+        )
+
+
+def _repeats(values: Tensor | np.ndarray) -> list[int]:
+    _, first = np.unique(np.asarray(values), return_index=True)
+    again = np.ones(len(values), dtype=bool)
+    again[first] = False
+    return np.flatnonzero(again).tolist()
+
+
+def _repeated_rows(a: Space, b: Space) -> list[int]:
+    # Without ids: the same text gives the same bytes in both spaces. One space alone is
+    # no proof, since a bag-of-words encoder maps reordered texts to one vector.
+    both = torch.cat([a.vectors.cpu(), b.vectors.cpu()], dim=1).contiguous().numpy()
+    return _repeats(both.view(np.dtype((np.void, both.strides[0]))).ravel())
