@@ -1,0 +1,161 @@
+"""Nearest neighbours by cosine and by CSLS, a block of the similarity matrix at a time.
+
+Two sets of 100,000 rows have 40 GB of similarities; a block of 4,096 x 4,096 has 64 MB.
+Every function here keeps one such block and a running best, whatever the sizes are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..spaces.files import DataError
+from ..spaces.rows import check_rows
+from ..spaces.space import Space
+
+Rows = Space | Tensor | np.ndarray | Sequence
+BLOCK = 4096
+
+
+def topk(
+    queries: Rows, keys: Rows, k: int, block: int = BLOCK
+) -> tuple[Tensor, Tensor]:
+    r"""Each query's `k` nearest keys by cosine, best first: values, indices `(n, k)`.
+
+    Queries are `(n, d)`, keys `(m, d)`, of any length. Raises DataError when widths
+    differ, rows are bad, or k is not within 1 to m.
+
+    >>> topk([[1.0, 0.1]], [[0.0, 1.0], [2.0, 0.0]], k=1)[1]
+    tensor([[1]])
+    """
+    x, y = _pair(queries, keys)
+    _check_k(k, y.shape[0], "k")
+    return _search(x, y, k, block)
+
+
+def mean_topk(queries: Rows, keys: Rows, k: int = 10, block: int = BLOCK) -> Tensor:
+    r"""`(n,)` mean cosine of each query to its `k` nearest keys, the r of CSLS.
+
+    $r(x) = \frac1k \sum_{y \in N_k(x)} \cos(x, y)$: large for rows in a crowd.
+    """
+    return topk(queries, keys, k, block)[0].mean(dim=1)
+
+
+def csls_topk(
+    queries: Rows, keys: Rows, k_out: int, k: int = 10, block: int = BLOCK
+) -> tuple[Tensor, Tensor]:
+    r"""Each query's `k_out` nearest keys by CSLS: values and indices `(n, k_out)`.
+
+    $\mathrm{CSLS}(x, y) = 2\cos(x, y) - r(x) - r(y)$, r the mean cosine to the `k`
+    nearest rows of the other set (MUSE, arXiv 1710.04087, eq. 5). Hubs, near to
+    everything, have a large r and stop being everybody's answer.
+    """
+    x, y = _pair(queries, keys)
+    _check_k(k_out, y.shape[0], "k_out")
+    r_x, r_y = _crowding(x, y, k, block)
+    values, index = _search(x, y, k_out, block, penalty=r_y)
+    return values - r_x[:, None], index
+
+
+def mutual_pairs(
+    x: Rows, y: Rows, k: int = 10, block: int = BLOCK
+) -> tuple[Tensor, Tensor]:
+    """Rows that are each other's nearest under CSLS: indices `(p,)` into x and into y.
+
+    The pairs come in the order of x. `k` is the neighbourhood of CSLS.
+    """
+    x, y = _pair(x, y)
+    r_x, r_y = _crowding(x, y, k, block)
+    forth = _search(x, y, 1, block, penalty=r_y)[1][:, 0]
+    back = _search(y, x, 1, block, penalty=r_x)[1][:, 0]
+    index = torch.arange(x.shape[0], device=x.device)
+    mutual = index[back[forth] == index]
+    return mutual, forth[mutual]
+
+
+def spans(n: int, block: int) -> Iterator[slice]:
+    """Slices of at most `block` that cover `range(n)`."""
+    if block < 1:
+        raise DataError(f"block = {block}, but a block holds at least one row")
+    return (slice(i, min(i + block, n)) for i in range(0, n, block))
+
+
+def as_rows(x: Rows, name: str) -> Tensor:
+    """`(n, d)` float32 unit rows of a space, a tensor or an array; DataError if bad."""
+    return x.vectors if isinstance(x, Space) else check_rows(x, name)
+
+
+def _pair(queries: Rows, keys: Rows) -> tuple[Tensor, Tensor]:
+    x, y = as_rows(queries, "queries"), as_rows(keys, "keys")
+    if x.shape[1] != y.shape[1]:
+        raise DataError(
+            f"queries are {x.shape[1]}-d and keys {y.shape[1]}-d; only rows of one "
+            "space can be compared, so translate one side first"
+        )
+    return x, y.to(x.device)
+
+
+def _check_k(k: int, m: int, name: str) -> None:
+    if not 1 <= k <= m:
+        raise DataError(f"{name} = {k}, but with {m} keys it must be 1 to {m}")
+
+
+def _search(
+    x: Tensor, y: Tensor, k: int, block: int, penalty: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    # Best k of cos(x, y), or of 2 cos(x, y) - penalty(y) where a penalty is given.
+    values = x.new_empty(x.shape[0], k)
+    index = torch.empty(x.shape[0], k, dtype=torch.int64, device=x.device)
+    for rows in spans(x.shape[0], block):
+        best: tuple[Tensor, Tensor] | None = None
+        for columns in spans(y.shape[0], block):
+            sims = x[rows] @ y[columns].T
+            if penalty is not None:
+                sims.mul_(2).sub_(penalty[columns])
+            best = _merge(best, sims, columns.start, k)
+        values[rows], index[rows] = best
+    return values, index
+
+
+def _merge(
+    best: tuple[Tensor, Tensor] | None, sims: Tensor, start: int, k: int
+) -> tuple[Tensor, Tensor]:
+    # max is several times faster than topk(1), and k = 1 is what matching asks for.
+    if k == 1:
+        new, at = sims.max(dim=1, keepdim=True)
+    else:
+        new, at = sims.topk(min(k, sims.shape[1]), dim=1)
+    at += start
+    if best is None:
+        return new, at
+    values, order = torch.cat([best[0], new], 1).topk(
+        min(k, best[0].shape[1] + new.shape[1]), dim=1
+    )
+    return values, torch.cat([best[1], at], 1).gather(1, order)
+
+
+def _crowding(x: Tensor, y: Tensor, k: int, block: int) -> tuple[Tensor, Tensor]:
+    # r of both sides in one pass over the products, which cost more than the top-k.
+    n, m = x.shape[0], y.shape[0]
+    _check_k(k, min(n, m), "k")
+    r_x = x.new_empty(n)
+    best_y: list[Tensor | None] = [None] * len(list(spans(m, block)))
+    for rows in spans(n, block):
+        best_x = None
+        for j, columns in enumerate(spans(m, block)):
+            sims = x[rows] @ y[columns].T
+            best_x = _largest(best_x, sims, k)
+            best_y[j] = _largest(best_y[j], sims.T.contiguous(), k)
+        r_x[rows] = best_x.mean(dim=1)
+    return r_x, torch.cat([b.mean(dim=1) for b in best_y])
+
+
+def _largest(best: Tensor | None, sims: Tensor, k: int) -> Tensor:
+    new = sims.topk(min(k, sims.shape[1]), dim=1, sorted=False).values
+    if best is None:
+        return new
+    both = torch.cat([best, new], dim=1)
+    return both.topk(min(k, both.shape[1]), dim=1, sorted=False).values
