@@ -93,9 +93,7 @@ def verify(path: Path, size: int, sha256: str) -> None:
         )
     actual = _sha256_once(str(path), found.st_mtime_ns, found.st_size)
     if actual != sha256:
-        raise DataError(
-            f"{path}: altered: SHA-256 {actual}, expected {sha256}; {mend}"
-        )
+        raise DataError(f"{path}: altered: SHA-256 {actual}, expected {sha256}; {mend}")
 
 
 @lru_cache(maxsize=64)

