@@ -123,7 +123,9 @@ class Space:
     def take(self, index: Tensor | np.ndarray | Sequence[int] | slice) -> Space:
         """The rows `index` (integers, a mask or a slice); mean and provenance stay."""
         if not isinstance(index, (slice, Tensor)):
-            index = torch.as_tensor(np.asarray(index))
+            index = np.asarray(index)
+            # numpy calls an empty list floats; torch then refuses it as an index
+            index = torch.as_tensor(index if index.size else index.astype(np.int64))
         if isinstance(index, Tensor):
             index = index.to(self.vectors.device)
         try:
@@ -160,23 +162,20 @@ class Space:
         path = Path(path)
         if not path.is_file():
             raise DataError(f"{path}: there is no such file")
-        if path.suffix == ".npy":
-            return cls.of(_read_npy(path))
-        if path.suffix != ".safetensors":
+        if path.suffix not in (".npy", ".safetensors"):
             raise DataError(f"{path}: only .safetensors and .npy are read; convert it")
-        tensors, about = read_tensors(path)
+        if path.suffix == ".npy":
+            tensors, about = {"vectors": _read_npy(path)}, {}
+        else:
+            tensors, about = read_tensors(path)
         if "codes" in tensors:
             from .quantised import decode  # quantised imports this module
 
             return decode(path, tensors, about)
         ours = about.get("format") == FORMAT
-        rows = tensors.get("vectors") if ours else _the_table(path, tensors)
-        try:
-            extra = {k: tensors.get(k) for k in ("mean", "ids")} if ours else {}
-            space = cls.of(rows, **extra)
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from error
-        return replace(space, provenance=provenance_of(about))
+        extra = {k: tensors.get(k) for k in ("mean", "ids")} if ours else {}
+        rows = check_rows(_the_table(path, tensors), str(path))
+        return cls(rows, provenance_of(about), **extra)
 
     @staticmethod
     def concat(spaces: Iterable[Space]) -> Space:
@@ -193,8 +192,9 @@ class Space:
                 f"concat: {', '.join(names)} are different spaces; their coordinates "
                 "have nothing in common, so translate one into the other first"
             )
-        weights = torch.tensor([float(s.n) for s in spaces])
-        mean = torch.stack([s.mean for s in spaces]).T @ (weights / weights.sum())
+        means = torch.stack([s.mean for s in spaces])
+        weights = means.new_tensor([s.n for s in spaces])
+        mean = (weights / weights.sum()) @ means
         known = all(s.ids is not None for s in spaces)
         ids = torch.cat([s.ids for s in spaces]) if known else None
         about = spaces[0].provenance
