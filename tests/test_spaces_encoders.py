@@ -1,7 +1,9 @@
 """Live encoders without a network, and errors that come quickly."""
 
 import socket
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.util import find_spec
 
 import numpy as np
@@ -126,9 +128,35 @@ def test_a_hub_that_does_not_answer_is_given_up(monkeypatch):
     with socket.socket() as silent:  # accepts, and never says a word
         silent.bind(("127.0.0.1", 0))
         silent.listen()
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setattr(constants, "ENDPOINT", address)
         with pytest.raises(DataError, match=r"cannot be reached \(.*timed out"):
+            encode(["a text"], "somebody/some-model")
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(404, "has no open model 'somebody/some-model'"), (503, "reached .HTTP 503")],
+)
+def test_a_hub_that_refuses_is_quoted(status, message, monkeypatch):
+    constants = pytest.importorskip("huggingface_hub").constants
+
+    class Refuse(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(status)
+
+        def log_message(self, *args):
+            pass
+
+    monkeypatch.setattr(module, "_is_cached", lambda hub: False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with HTTPServer(("127.0.0.1", 0), Refuse) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        with pytest.raises(DataError, match=message):
             encode(["a text"], "somebody/some-model")
 
 

@@ -172,8 +172,26 @@ def test_requests_that_cannot_be_met_are_refused(tmp_path, faked):
         make_set(file, ["m", "m"], tmp_path, 1)
     with pytest.raises(DataError, match=r"near = 1.5"):
         make_set(file, ["m"], tmp_path, 1, near=1.5)
+    with pytest.raises(DataError, match="plain folder, not '../x'"):
+        make_set(file, ["m"], tmp_path, 1, name="../x")
     with pytest.raises(DataError, match=r"nothing\.txt: there is no such file"):
         make_set(tmp_path / "nothing.txt", ["m"], tmp_path, 1)
+
+
+def test_a_wrong_second_encoder_shows_before_the_long_work(tmp_path, monkeypatch):
+    sizes = []
+
+    def counting(texts, encoder, **options):
+        sizes.append(len(texts))
+        if encoder == "wrong":
+            raise DataError("unknown encoder 'wrong'")
+        return fake_encode(texts, encoder)
+
+    monkeypatch.setattr(module, "encode", counting)
+    file = write_texts(tmp_path / "t.txt", [f"text {i}" for i in range(9)])
+    with pytest.raises(DataError, match="unknown encoder"):
+        make_set(file, ["m", "wrong"], tmp_path, 3)
+    assert sizes == [1]
 
 
 def test_spaces_of_other_texts_make_no_set(tmp_path):

@@ -211,11 +211,12 @@ def _ask_hub(hub: str, package: str) -> None:
     try:
         urllib.request.urlopen(request, timeout=HUB_SECONDS).close()
     except urllib.error.HTTPError as error:
-        if error.code in (401, 404):  # the hub answers 401 for names it does not know
-            raise DataError(
-                f"the hub has no open model {hub!r} (HTTP {error.code}); "
-                f"check the name, or use one of {', '.join(ENCODERS)}"
-            ) from error
+        if error.code not in (401, 404):  # a proxy that refuses, a hub in trouble
+            raise DataError(_mend(hub, package, f"HTTP {error.code}")) from error
+        raise DataError(  # 401 is the hub's answer for names that it does not know
+            f"{constants.ENDPOINT} has no open model {hub!r} (HTTP {error.code}); "
+            f"check the name, or use one of {', '.join(ENCODERS)}, or a local folder"
+        ) from error
     except OSError as error:  # URLError and timeouts
         raise DataError(_mend(hub, package, _first_line(error))) from error
 

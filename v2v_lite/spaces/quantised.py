@@ -19,7 +19,7 @@ from .encoders import ENCODERS, encode
 from .files import DataError, atomic, read_json, sha256_of, write_json
 from .rows import check_rows, unit
 from .space import Space, mean_of, provenance_of, read_tensors, write_tensors
-from .texts import drop_near, drop_repeats, read_texts
+from .texts import check_threshold, drop_near, drop_repeats, read_texts
 
 FORMAT = "v2v-int8-1"
 MANIFEST_FORMAT = "v2v-data-1"
@@ -89,8 +89,8 @@ def write_set(
     as decoded. `texts` and `licence` say what the texts are and whose. Files are made
     first and the manifest last. Raises DataError when the spaces' texts differ.
     """
+    _check_set(spaces, name, n_eval)
     folder, first = Path(folder), spaces[0]
-    _check_set(spaces, n_eval)
     entry = {
         "texts": texts,
         "texts_sha256": first.provenance.texts_sha256,
@@ -138,18 +138,19 @@ def make_set(
     texts went, and why. `load(ENCODER, dataset=name, folder=out_folder)` reads the
     result. Raises DataError naming file and line.
     """
-    if not encoders:
-        raise DataError("no encoder was named; known are " + ", ".join(ENCODERS))
+    _check_request(encoders, name, near)
+    options = {"batch_size": batch_size, "device": device, "progress": progress}
     texts = read_texts(texts_file)
     read = len(texts)
     texts = drop_repeats(texts)
     dropped = {"read": read, "repeats": read - len(texts), "near": 0}
-    _check_room(texts_file, len(texts), n_eval)  # before hours of encoding
+    _check_room(texts_file, len(texts), n_eval)
     if seed is not None:
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(texts), generator=generator)
         texts = [texts[i] for i in order.tolist()]
-    options = {"batch_size": batch_size, "device": device, "progress": progress}
+    for other in encoders[1:]:  # a wrong name must not show after hours of encoding
+        encode(texts[:1], other, device=device, progress=False)
     first = encode(texts, encoders[0], **options)
     if near is not None:
         kept = drop_near(first.vectors, near, progress=progress)
@@ -182,7 +183,19 @@ def _check_room(texts_file: str | os.PathLike[str], n: int, n_eval: int) -> None
         )
 
 
-def _check_set(spaces: Sequence[Space], n_eval: int) -> None:
+def _check_request(encoders: Sequence[str], name: str, near: float | None) -> None:
+    if not encoders:
+        raise DataError("no encoder was named; known are " + ", ".join(ENCODERS))
+    if len(set(encoders)) < len(encoders) or "ids" in encoders:
+        raise DataError(f"encoders {list(encoders)}: each only once, none called 'ids'")
+    if not name or name != Path(name).name:
+        raise DataError(f"a set's name is that of a plain folder, not {name!r}")
+    if near is not None:
+        check_threshold(near)
+
+
+def _check_set(spaces: Sequence[Space], name: str, n_eval: int) -> None:
+    _check_request([file_name(space.name) for space in spaces], name, None)
     first = spaces[0]
     if first.ids is None:
         raise DataError(f"{first.name}: a set needs ids; use Space.of(x, texts=texts)")
@@ -191,9 +204,6 @@ def _check_set(spaces: Sequence[Space], n_eval: int) -> None:
     for other in spaces[1:]:
         if other.ids is None or not torch.equal(other.ids, first.ids):
             raise DataError(f"{other.name} and {first.name} are not of the same texts")
-    names = [file_name(space.name) for space in spaces]
-    if len(set(names)) < len(names) or "ids" in names:
-        raise DataError(f"encoders {names}: each only once, and none named 'ids'")
 
 
 def _write_codes(

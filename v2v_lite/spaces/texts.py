@@ -50,8 +50,7 @@ def drop_near(
     """
     from tqdm.auto import tqdm
 
-    if not 0 < threshold <= 1:
-        raise DataError(f"near = {threshold}, but a cosine in (0, 1] is needed")
+    check_threshold(threshold)
     rows = unit(vectors)
     keep = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
     starts = range(0, len(rows), block)
@@ -63,6 +62,12 @@ def drop_near(
                 cosines = cosines.tril(-1)
             keep[start : start + block] &= cosines.amax(dim=1) <= threshold
     return keep.nonzero().flatten()
+
+
+def check_threshold(near: float) -> None:
+    """Raise DataError unless `near` is a cosine above 0 and at most 1."""
+    if not 0 < near <= 1:
+        raise DataError(f"near = {near}, but a cosine in (0, 1] is needed")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
