@@ -98,6 +98,14 @@ def test_wordllama_does_not_mind_the_order_of_words():
     assert float(one @ other) > 0.9  # the first token lacks its space, hence not 1
 
 
+def test_a_single_token_is_its_row_of_wordllamas_table():
+    need("wordllama")
+    table = torch.tensor(module._wordllama_parts()[1])
+    row = encode(["the"], "wordllama").vectors
+    nearest = torch.nn.functional.cosine_similarity(row, table).max()
+    assert float(nearest) > 0.99999  # nothing is put before or after the text's tokens
+
+
 def test_the_bundled_names_are_known_encoders_of_these_dimensions():
     assert all(ENCODERS[name].d == load(name, "eval").d for name in NAMES)
 
