@@ -22,7 +22,7 @@ COLAB = "https://colab.research.google.com/github/"
 # Runs in Colab alone. torch and numpy are Colab's own: `--no-deps` leaves them, and
 # the constraint keeps the few missing packages from moving them.
 INSTALL = '''\
-# In Colab only: fetch and install the library; torch and numpy stay as they are.
+# In Colab only: install the library; torch and numpy stay as they are.
 import sys
 
 if "google.colab" in sys.modules:
