@@ -59,6 +59,7 @@ class Translator(ABC):
         self.history: tuple[Stage, ...] = ()
         self.source_name = self.target_name = "unknown"
         self.widths: tuple[int, int] | None = None
+        self.seed = 0
 
     def fit(
         self, source: Rows, target: Rows, *, seed: int = 0, progress: bool = False
@@ -84,7 +85,7 @@ class Translator(ABC):
         target = target.to(source.vectors.device)
         self.history = tuple(self._fit(source, target, seed, progress))
         self.source_name, self.target_name = source.name, target.name
-        self.widths = (source.d, target.d)
+        self.widths, self.seed = (source.d, target.d), seed
         return self
 
     def translate(self, x: Rows) -> Tensor:
@@ -127,6 +128,7 @@ class Translator(ABC):
             "target": self.target_name,
             "widths": list(self.widths),
             "sha256": _digest(tensors),
+            "seed": self.seed,
             "history": [asdict(stage) for stage in self.history],
         }
         with atomic(folder / WEIGHTS) as temporary:
@@ -156,7 +158,7 @@ class Translator(ABC):
         model = kind()
         model._restore(tensors)
         model.source_name, model.target_name = header["source"], header["target"]
-        model.widths = tuple(header["widths"])
+        model.widths, model.seed = tuple(header["widths"]), header["seed"]
         model.history = tuple(Stage(**stage) for stage in header["history"])
         return model
 
@@ -199,7 +201,9 @@ class LinearTranslator(Translator):
         self, source: Space, target: Space, seed: int, progress: bool
     ) -> Sequence[Stage]:
         (x, source_mean), (y, target_mean) = centred(source), centred(target)
-        self.weight, stages = self._learn(x, y, seed, progress)
+        weight, stages = self._learn(x, y, seed, progress)
+        # One memory layout, or a loaded copy would round its products differently.
+        self.weight = weight.contiguous()
         self.source_mean, self.target_mean = source_mean, target_mean
         self.scale = (target.vectors - target_mean).norm(dim=1).mean().item()
         return stages
