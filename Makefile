@@ -43,7 +43,7 @@ assets: $(ASSETS)  ## bring the scripts that the built book needs
 # The execution cache looks at a notebook's own code only: when the library, the
 # data or the results change, everything executes again.
 _build/.library: $(LIBRARY) $(READY)
-	@mkdir -p _build && rm -rf _build/.jupyter_cache && touch $@
+	@mkdir -p _build && rm -rf _build/.jupyter_cache _build/.doctrees && touch $@
 
 book: $(ASSETS) _build/.library  ## execute what changed and build the whole book
 	@echo "== book: executing changed notebooks (cached) and building the pages"
