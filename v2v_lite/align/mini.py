@@ -7,8 +7,7 @@ the paper prints. Rows are centred on their own training mean and brought to len
 1. Anchors, 30 times: a sample of rows a side, k-means into 20, centroids matched by
    $\max_P \mathrm{tr}(K_A P K_B P^\top)$ (K: cosines between centroids of one side).
 2. Read-out: a row's relative representation is its cosines to all matched anchors; its
-   pseudo-target the mean of the 50 rows of B nearest in that representation;
-   Procrustes.
+   pseudo-target the mean of the 50 rows of B nearest in it; Procrustes.
 3. Refine 1, 100 times: pseudo-targets from the 50 nearest rows of B to a mapped sample.
 4. Refine 2: k-means into 500 on A, on B from the mapped centroids, Procrustes on those.
 
@@ -34,12 +33,13 @@ from .registry import register
 
 @dataclass(frozen=True)
 class MiniConfig:
-    """Sizes of mini-vec2vec; the defaults are the paper's.
+    """Sizes of mini-vec2vec; the defaults are the paper's, but for `batch`.
 
     `runs` clusterings of `sample` rows into `clusters`, each matched from `starts`
     random permutations; `neighbours` averaged into a pseudo-target; `refine` rounds on
     `batch` rows, each blended half and half with the map so far; `fine_clusters` in
-    refine 2.
+    refine 2. The description leaves `batch` open: 1,000 takes half the time in refine 1
+    and gives up .02 of top-1 (MiniLM to Granite, 16,384 rows a side, pool 4,096).
     """
 
     runs: int = 30
