@@ -1,0 +1,343 @@
+"""The command line: every command on real rows, every error in one line, exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from v2v_lite.cli import main
+from v2v_lite.spaces import Space, load
+
+ROOT = Path(__file__).resolve().parent.parent
+pytest.importorskip("v2v_lite.align.diagnose")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Commands write below the working directory; keep that out of the checkout."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """600 real rows a side of disjoint texts, and 300 pairs of others."""
+    folder = tmp_path_factory.mktemp("rows")
+    a, b = load("minilm", "eval"), load("wordllama", "eval")
+    parts = {
+        "source": a.take(slice(600)),
+        "target": b.take(slice(600, 1200)),
+        "true_source": a.take(slice(1200, 1500)),
+        "true_target": b.take(slice(1200, 1500)),
+    }
+    for name, space in parts.items():
+        space.save(folder / f"{name}.safetensors")
+    np.save(folder / "source.npy", parts["source"].vectors.numpy())
+    np.save(folder / "target.npy", parts["target"].vectors.numpy())
+    return folder
+
+
+def v2v(*words, expect=0):
+    assert main([str(word) for word in words]) == expect
+
+
+def fails(capsys, *words):
+    """The one line that a command ends in when its input cannot be used."""
+    v2v(*words, expect=2)
+    out, err = capsys.readouterr()
+    last = err.strip().splitlines()[-1]
+    assert out == "" and last.startswith("v2v: ") and "Traceback" not in err
+    return last
+
+
+def subprocess_v2v(*words, **options):
+    call = [sys.executable, "-m", "v2v_lite", *map(str, words)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(call, capture_output=True, text=True, env=env, **options)
+
+
+# ---- words
+
+
+def test_help_lists_the_commands_and_does_not_import_torch():
+    code = (
+        "import sys; from v2v_lite.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as e: print(e.code, 'torch' in sys.modules)"
+    )
+    call = [sys.executable, "-c", code]
+    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip().endswith("0 False"), done.stdout + done.stderr
+    for name in "demo align translate score diagnose encode data bench doctor".split():
+        assert name in done.stdout
+
+
+@pytest.mark.parametrize("words", [(), ("alig",), ("align", "minilm"), ("bench",)])
+def test_wrong_words_end_in_two(words, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(words)
+    assert error.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err
+
+
+def test_each_command_has_help(capsys):
+    for words in ("demo", "align", "data make", "data show", "bench import", "doctor"):
+        with pytest.raises(SystemExit) as error:
+            main([*words.split(), "--help"])
+        assert error.value.code == 0
+    assert "SOURCE TARGET" in subprocess_v2v("align", "--help").stdout
+    assert "--json" in capsys.readouterr().out
+
+
+# ---- align, translate, score, diagnose
+
+
+def test_from_two_files_to_a_score(files, tmp_path, capsys):
+    out = tmp_path / "model"
+    call = ("align", files / "source.safetensors", files / "target.safetensors")
+    v2v(*call, "--out", out, "--method", "random", "--seeds", 2, "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["source"] == "minilm" and set(found["seeds"]) == {"0", "1"}
+    best = max(found["seeds"].values(), key=lambda d: d["score"])
+    assert found["diagnosis"] == best == found["seeds"][str(found["seed"])]
+    assert json.loads((out / "diagnosis.json").read_text())["seed"] == found["seed"]
+
+    rows = tmp_path / "t.safetensors"
+    v2v("translate", out, files / "true_source.safetensors", "--out", rows)
+    space = Space.load(rows)
+    assert space.name == "wordllama" and len(space) == 300
+    assert "minilm" in space.provenance.note and space.ids is not None
+
+    capsys.readouterr()
+    v2v("score", rows, files / "true_target.safetensors", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["pool"] == 300 and 100 < found["rank"]["mean"] < 200
+    v2v("score", rows, files / "true_target.safetensors")
+    assert "pool 300" in capsys.readouterr().out
+
+    both = files / "source.safetensors", files / "target.safetensors"
+    v2v("diagnose", out, *both, "--rivals", out, "--json")
+    assert json.loads(capsys.readouterr().out)["verdict"] == "failed"
+
+
+def test_npy_in_and_out(files, tmp_path, capsys):
+    both = files / "source.npy", files / "target.npy"
+    v2v("align", *both, "--method", "identity")
+    out, err = capsys.readouterr()
+    assert "runs/source-target" in Path(out.split(":")[0]).as_posix()
+    assert "no ids" in err
+    v2v("translate", "runs/source-target", files / "source.npy", "--out", "t.npy")
+    rows = np.load("t.npy")
+    assert rows.shape == (600, 256) and rows.dtype == np.float32
+    assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+
+
+def test_bundled_names_are_split_without_leak(capsys):
+    v2v("align", "minilm", "wordllama", "--method", "mean", "--n-train", 500)
+    err = capsys.readouterr().err
+    assert "500 go to the source and 500 others to the target" in err
+    v2v(
+        "translate",
+        "runs/minilm-wordllama",
+        "minilm",
+        "--part",
+        "eval",
+        "--out",
+        "t.npy",
+    )
+    assert np.load("t.npy").shape == (4096, 256)
+
+
+def test_ours_runs_from_files(files, capsys):
+    from v2v_lite.align.selflearn import SelfLearn
+
+    both = files / "source.safetensors", files / "target.safetensors"
+    v2v("align", *both, "--out", "m")
+    out = capsys.readouterr().out.strip().splitlines()
+    assert out[0] == "m: selflearn, seed 0" and len(out) == 2
+    assert SelfLearn.load("m").history
+
+
+# ---- errors
+
+
+def test_unknown_names_list_the_known(files, capsys):
+    line = fails(capsys, "align", "minilm", "gpt")
+    assert "gpt" in line and "minilm, granite, arctic, wordllama" in line
+    line = fails(capsys, "align", "minilm", "granite", "--method", "magic")
+    assert "magic" in line and "selflearn" in line
+    line = fails(capsys, "align", "minilm", "granite", "--method", "procrustes")
+    assert "pairs" in line and "selflearn" in line
+    Path("t.txt").write_text("one\ntwo\n")
+    line = fails(capsys, "encode", "t.txt", "--encoder", "gpt")
+    assert "gpt" in line and "wordllama" in line
+
+
+def test_bad_rows_are_named(files, tmp_path, capsys):
+    rows = np.load(files / "source.npy")
+    rows[[3, 7]] = np.nan
+    np.save("bad.npy", rows)
+    line = fails(capsys, "align", "bad.npy", files / "target.npy")
+    assert "rows 3, 7" in line and "NaN" in line
+    whole = (files / "source.safetensors").read_bytes()
+    Path("cut.safetensors").write_bytes(whole[:-100])
+    assert "cut short" in fails(capsys, "align", "cut.safetensors", "granite")
+    np.save("thin.npy", np.ones((600, 1), np.float32))
+    assert "d = 1" in fails(capsys, "align", "thin.npy", "granite")
+
+
+def test_files_that_are_not_there(files, capsys):
+    assert "no such file" in fails(capsys, "align", "no.npy", files / "target.npy")
+    line = fails(capsys, "translate", "nowhere", files / "source.npy")
+    assert "nowhere" in line and "no such file" in line
+    assert "no such file" in fails(capsys, "encode", "no.txt")
+    Path("file").write_text("here")
+    both = files / "source.npy", files / "target.npy"
+    assert "a file has this name" in fails(capsys, "align", *both, "--out", "file")
+
+
+def test_overlapping_texts_are_refused(files, capsys):
+    load("wordllama", "eval").take(slice(500, 900)).save("near.safetensors")
+    line = fails(capsys, "align", files / "source.safetensors", "near.safetensors")
+    assert "100 texts stand on both sides" in line
+
+
+def test_rows_of_other_texts_or_spaces_are_not_scored(files, capsys):
+    pair = files / "source.safetensors", files / "target.safetensors"
+    assert "not of the same texts" in fails(capsys, "score", *pair)
+    pair = files / "true_source.safetensors", files / "true_target.safetensors"
+    assert "different spaces" in fails(capsys, "score", *pair)
+
+
+def test_wrong_numbers(files, capsys):
+    both = files / "source.npy", files / "target.npy"
+    assert "seeds = 0" in fails(capsys, "align", *both, "--seeds", 0)
+    assert "n_train = -1" in fails(capsys, "align", *both, "--n-train", -1)
+    assert "device" in fails(capsys, "align", *both, "--device", "abacus")
+    assert "seeds = 0" in fails(capsys, "demo", "--seeds", 0)
+    assert "jobs = 0" in fails(capsys, "bench", "align", "--jobs", 0)
+    v2v("align", *both, "--method", "random", "--out", "m")
+    capsys.readouterr()
+    line = fails(capsys, "translate", "m", files / "source.npy", "--out", "t.txt")
+    assert "t.txt" in line and not Path("t.txt").exists()
+
+
+def test_debug_shows_the_traceback():
+    from v2v_lite.spaces import DataError
+
+    with pytest.raises(DataError):
+        main(["align", "minilm", "gpt", "--debug"])
+
+
+def test_a_fault_of_ours_is_not_hidden(monkeypatch):
+    monkeypatch.setattr("v2v_lite.spaces.resolve", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["align", "minilm", "gpt"])
+
+
+# ---- interrupts
+
+
+def test_an_interrupted_save_leaves_the_old_translator(files, monkeypatch, capsys):
+    from v2v_lite.align import Translator
+
+    call = ("align", files / "source.npy", files / "target.npy", "--out", "m")
+    v2v(*call, "--method", "random")
+    before = {p.name: p.read_bytes() for p in Path("m").iterdir()}
+
+    def interrupted(path, tensors, about):
+        Path(path).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("v2v_lite.align.base.write_tensors", interrupted)
+    v2v(*call, "--method", "identity", expect=130)
+    assert "interrupted" in capsys.readouterr().err
+    assert {p.name: p.read_bytes() for p in Path("m").iterdir()} == before
+    assert Translator.load("m").name == "random"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_ctrl_c_ends_in_130_without_a_traceback(tmp_path):
+    call = [sys.executable, "-m", "v2v_lite", "align", "minilm", "granite"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(call, stderr=subprocess.PIPE, cwd=tmp_path, env=env)
+    os.set_blocking(process.stderr.fileno(), False)
+    said, end = b"", time.monotonic() + 60
+    while b"selflearn" not in said and time.monotonic() < end:
+        time.sleep(0.1)
+        said += process.stderr.read() or b""
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    said += process.stderr.read() or b""
+    process.stderr.close()
+    assert b"interrupted" in said and b"Traceback" not in said
+    assert not list(tmp_path.rglob("*.*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_a_closed_pipe_is_no_error():
+    call = f'"{sys.executable}" -m v2v_lite data show | true'
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(call, shell=True, capture_output=True, text=True, env=env)
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+# ---- texts
+
+
+def test_encode_and_make_a_set(capsys):
+    pytest.importorskip("wordllama")
+    texts = [f"the {noun} number {i}" for i in range(20) for noun in ("cat", "river")]
+    Path("t.txt").write_text("\n".join(texts) + "\n")
+    v2v("encode", "t.txt", "--encoder", "wordllama", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["rows"] == 40 and Space.load(found["out"]).name == "wordllama"
+    v2v("data", "make", "t.txt", "--encoders", "wordllama", "--out", "d", "--n-eval", 8)
+    assert load("wordllama", "eval", dataset="texts", folder="d").n == 8
+    assert "40 texts" in capsys.readouterr().out
+    v2v("data", "show", "--folder", "d")
+    assert "verified" in capsys.readouterr().out
+    Path("d/texts/wordllama.safetensors").write_bytes(b"cut")
+    assert "altered" in fails(capsys, "data", "show", "--folder", "d")
+
+
+# ---- demo and doctor
+
+
+def test_demo_writes_table_and_picture(monkeypatch, capsys):
+    from v2v_lite.bench import table
+    from v2v_lite.cli import demo
+
+    fast = {"mini": "random", "selflearn": "mean", "mlp": "ridge"}
+    measure = table.measure
+    monkeypatch.setattr(
+        table, "measure", lambda method, *rest: measure(fast.get(method, method), *rest)
+    )
+    v2v("demo", "--target", "wordllama", "--n-train", 700, "--out", "d", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert tuple(found["methods"]) == demo.ORDER
+    assert found["methods"]["procrustes"]["top1"]["median"] > 0.4
+    assert found["methods"]["random"]["pool"] == 4096
+    assert found["methods"]["selflearn"]["seeds"] == 2
+    assert "verdict" in found["diagnosis"] and "code" in found["stamp"]
+    assert json.loads(Path("d/demo.json").read_text())["n_train"] == 700
+    assert Path("d/demo.png").read_bytes().startswith(b"\x89PNG")
+    assert Path("d/demo.png").stat().st_size < 100_000
+
+
+def test_doctor_reports(monkeypatch, tmp_path, capsys):
+    v2v("doctor", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["broken"] == [] and "verified" in found["data"]["minilm"]
+    assert found["packages"]["torch"] and "minilm" in (
+        found["encoders_offline"] + found["encoders_online"]
+    )
+    monkeypatch.setenv("V2V_DATA", str(tmp_path))
+    assert main(["doctor"]) == 1
+    assert "V2V_DATA" in capsys.readouterr().out

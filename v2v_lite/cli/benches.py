@@ -1,0 +1,91 @@
+"""`v2v bench`: measures the book's tables; an hour that can be stopped at any time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .base import Command, plain, say
+
+
+@dataclass(frozen=True)
+class BenchAlign(Command):
+    """Measure unpaired alignment into book/results/align.json; goes on where it was."""
+
+    quick: bool = False
+    """A smoke test on few rows; its numbers stay in the working folder."""
+    only: Literal["all", "main", "pairs", "small", "time", "diagnosis"] = "all"
+    """One part alone."""
+    jobs: int = 2
+    """Processes that share the cores; timing is done alone before they start."""
+    work: Path = Path("runs/bench")
+    """Folder of the rows measured so far and their translators."""
+
+    def run(self) -> None:
+        from ..bench import align, results
+        from ..spaces import DataError
+
+        if self.jobs < 1:
+            raise DataError(f"jobs = {self.jobs}, but at least 1 is needed")
+        plan = align.QUICK if self.quick else align.Plan()
+        work = self.work / "quick" if self.quick else self.work
+        parts = align.PARTS if self.only == "all" else (self.only,)
+        table, missing = align.run(plan, work, parts, self.jobs)
+        whole = not (missing or self.quick)
+        folder = results.results_folder() if whole else work / "result"
+        path = results.write("align", plain(table), folder)
+        if missing:
+            say(f"still missing: {', '.join(missing)}; `v2v bench align` goes on")
+        self.give({"out": path, "missing": missing, "table": table}, _lines(table))
+        say(f"{path} is written")
+
+
+@dataclass(frozen=True)
+class BenchImport(Command):
+    """Measure what importing the library costs beside importing torch."""
+
+    repeats: int = 5
+    """Of each import, in turn."""
+    write: bool = False
+    """Keep the result in book/results/import.json."""
+
+    def run(self) -> None:
+        from ..bench import imports, results
+        from ..spaces import DataError
+
+        if self.repeats < 1:
+            raise DataError(f"repeats = {self.repeats}, but at least 1 is needed")
+        table = imports.measure(self.repeats)
+        if self.write:
+            say(f"{results.write('import', table)} is written")
+        s = table["seconds"]
+        line = f"torch {s['torch']:.2f} s, v2v_lite {s['v2v_lite']:.2f} s"
+        self.give(table, [f"{line}, ratio {table['ratio']:.2f}"])
+
+
+def _lines(table: dict) -> list[str]:
+    from ..bench.table import OURS, PEER
+    from ..bench.table import lines as table_lines
+
+    text = []
+    for part in ("main", "small"):
+        if part in table:
+            found = table[part]
+            text.append(f"{part}: {found['source']} to {found['target']}")
+            text += table_lines({OURS: found[OURS]})
+    for entry in table.get("pairs", ()):
+        ours, peer = entry[OURS]["top1"], entry[PEER]["top1"]
+        text.append(
+            f"{entry['source']} to {entry['target']}: top-1 {ours['median']:.3f} "
+            f"(peer {peer['median']:.3f}, "
+            f"paired Procrustes {entry['procrustes']['top1']['median']:.3f})"
+        )
+    if "time" in table:
+        s = table["time"]["seconds"]
+        text.append(f"time: ours {s[OURS]:.1f} s, peer {s[PEER]:.1f} s")
+    if "diagnosis" in table:
+        d = table["diagnosis"]
+        low, rho = d["auc_min"], d["spearman"]
+        text.append(f"diagnosis: least AUC {low}, Spearman {rho:.3f}")
+    return text
