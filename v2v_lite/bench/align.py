@@ -65,7 +65,8 @@ class Fit:
 
     @property
     def key(self) -> str:
-        name = self.recipe or self.method
+        # The random method and the random recipe are two things.
+        name = f"{self.method}.{self.recipe}" if self.recipe else self.method
         return f"{name}-{self.source}-{self.target}-{self.n_train}-{self.seed}"
 
     @property
