@@ -154,9 +154,13 @@ def test_bundled_names_are_split_without_leak(capsys):
     assert np.load("t.npy").shape == (4096, 256)
 
 
-def test_ours_runs_from_files(files, capsys):
-    from v2v_lite.align.selflearn import SelfLearn
+def test_ours_runs_from_files(files, monkeypatch, capsys):
+    from v2v_lite.align.anchors import AnchorConfig
+    from v2v_lite.align.selflearn import Phase, SelfLearn, SelfLearnConfig
 
+    few = AnchorConfig(runs=4, clusters=8, starts=3, restarts=2)
+    small = SelfLearnConfig(few, phases=(Phase(2, 256, 0.05, 1.0, 0.0),))
+    monkeypatch.setattr("v2v_lite.align.selflearn.SelfLearnConfig", lambda: small)
     both = files / "source.safetensors", files / "target.safetensors"
     v2v("align", *both, "--out", "m")
     out = capsys.readouterr().out.strip().splitlines()

@@ -37,7 +37,7 @@ class Plan:
     n_small: int = 6_000
     main_seeds: int = 10
     seeds: int = 5
-    study_seeds: int = 3
+    study_seeds: int = 2
     repeats: int = 3
     ours: str = OURS
     peer: str = PEER
@@ -181,7 +181,7 @@ def _study_tasks(plan: Plan) -> list[list[Task]]:
             spoiled += hand
             diagnoses += [Diagnosed(fit) for fit in full + bad + hand]
             # Agreement between seeds: each run beside another seed's.
-            others = [full[0], *bad, *hand] if seeds > 1 else []
+            others = [full[0], *bad] if seeds > 1 else []
             diagnoses += [Diagnosed(fit, (full[-1],)) for fit in others]
     return [fits, spoiled, diagnoses]
 

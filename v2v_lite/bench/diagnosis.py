@@ -26,8 +26,9 @@ def fit_badly(recipe: str, split: Split) -> LinearTranslator:
     """A translator fitted by a bad recipe.
 
     anchors: no self-learning. early: three rounds of it. weak: a poor start and one
-    phase, which may confirm its own mistakes. tiny: 600 rows a side. noise: the target
-    is Gaussian with the target's mean and covariance, so there is nothing to find.
+    phase, which may confirm its own mistakes. tiny: 600 rows a side. noise: two phases
+    on a target that is Gaussian with the target's mean and covariance, so that there is
+    nothing to find.
     """
     c, source, target = SelfLearnConfig(), split.source, split.target
     if recipe == "anchors":
@@ -40,6 +41,7 @@ def fit_badly(recipe: str, split: Split) -> LinearTranslator:
     elif recipe == "tiny":
         source, target = source.take(slice(TINY)), target.take(slice(TINY))
     elif recipe == "noise":
+        c = replace(c, phases=c.phases[:2])
         target = gaussian_like(target, split.seed)
     else:
         raise ValueError(f"recipe {recipe!r}; known are {FITTED}")
@@ -69,7 +71,7 @@ def spoil(recipe: str, good: LinearTranslator, split: Split) -> LinearTranslator
         k = int(recipe[5:])
         axes = _axes(y)[:, :k]
         turn, _ = torch.linalg.qr(torch.randn(k, k, generator=generator))
-        good.weight += good.weight @ axes @ (turn - torch.eye(k)) @ axes.T
+        good.weight = good.weight + good.weight @ axes @ (turn - torch.eye(k)) @ axes.T
     else:
         raise ValueError(f"recipe {recipe!r}; known are {SPOILED}")
     return good

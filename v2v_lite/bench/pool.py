@@ -80,9 +80,9 @@ def _in_processes(todo: list[Task], store: Store, work: Path, jobs: int, bar) ->
             bar.update()
             bar.set_postfix_str(waiting[done].key)
     except BaseException:  # Ctrl-C: what is half done is not worth the wait
-        pool.shutdown(wait=False, cancel_futures=True)
         for child in multiprocessing.active_children():
             child.terminate()
+        pool.shutdown(cancel_futures=True)
         raise
     pool.shutdown()
 

@@ -81,8 +81,8 @@ class Make(Command):
                 f"{self.out}: set {self.name!r} of {entry['rows']:,} texts under "
                 f"{', '.join(self.encoders)} ({dropped['repeats']} repeats and "
                 f"{dropped['near']} near-repeats dropped)",
-                f"read it with V2V_DATA={self.out}, or "
-                f"load(ENCODER, dataset={self.name!r}, folder=...)",
+                f"read it with load(ENCODER, dataset={self.name!r}, "
+                f"folder={str(self.out)!r})",
             ],
         )
 
