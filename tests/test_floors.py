@@ -9,9 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "v2v_lite"
-FLOORS = (
-    "spaces measure align vec2vec privacy show checks bench cli __main__".split()
-)
+FLOORS = "spaces measure align vec2vec privacy show checks bench cli __main__".split()
 HEAVY = set(
     "sentence_transformers transformers datasets ipywidgets IPython matplotlib PIL "
     "scipy sklearn pandas tyro ot wordllama accelerate huggingface_hub".split()
@@ -91,9 +89,19 @@ def test_every_module_has_a_docstring_and_a_known_floor():
         assert floor_of(path) in (*FLOORS, "__init__"), f"{path}: no such floor"
 
 
+def lines_of_code(path: Path) -> int:
+    """Lines that hold code: no blank line, comment or docstring."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    for node in ast.walk(tree):
+        if isinstance(node, kinds) and ast.get_docstring(node, clean=False):
+            node.body[0].value.value = ""
+    return len(ast.unparse(tree).splitlines())
+
+
 def test_the_library_is_small():
-    total = sum(len(p.read_text(encoding="utf-8").splitlines()) for p in FILES)
-    assert total <= 4500
+    """About 4,500 lines of code for a person to read; what explains it is free."""
+    assert sum(lines_of_code(path) for path in FILES) <= 4500
 
 
 def test_the_library_does_not_print():

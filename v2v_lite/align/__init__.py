@@ -22,6 +22,9 @@ _HOMES = {
     "floors": ("Identity", "MeanVector", "RandomRotation"),
     "paired": ("MLP", "Procrustes", "Ridge", "Whitened"),
     "mini": ("MiniConfig", "MiniVec2Vec"),
+    "anchors": ("AnchorConfig", "Anchors", "find_anchors", "match_kernels"),
+    "selflearn": ("Phase", "SelfLearn", "SelfLearnConfig", "transport"),
+    "diagnose": ("Diagnosis",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
