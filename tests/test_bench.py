@@ -16,7 +16,8 @@ from v2v_lite.spaces import DataError
 
 ROOT = Path(__file__).resolve().parent.parent
 FAST = align.Plan(
-    pairs=(("minilm", "wordllama"),), main=("minilm", "wordllama"), n_train=400,
+    pairs=(("minilm", "wordllama"),), study_pairs=(("minilm", "wordllama"),),
+    main=("minilm", "wordllama"), n_train=400,
     n_small=300, main_seeds=2, seeds=2, study_seeds=1, repeats=1, ours="random",
     peer="identity", once=("mean", "procrustes"), fitted=(),
     spoiled=("random", "axes", "twist8"),

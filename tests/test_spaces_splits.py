@@ -6,7 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from v2v_lite.spaces import DataError, LeakError, Space, check_disjoint, unpaired
+from v2v_lite.spaces import (
+    DataError,
+    LeakError,
+    Space,
+    check_disjoint,
+    hold_out,
+    unpaired,
+)
 
 
 def pair(n, texts=None, seed=0):
@@ -135,3 +142,26 @@ def test_check_disjoint_names_the_shared_rows():
         check_disjoint(a.take(slice(0, 5)), b.take(slice(3, 10)))
     with pytest.raises(DataError, match="without ids"):
         check_disjoint(a, Space.of(np.eye(3)))
+
+
+@given(n=st.integers(400, 900), share=st.sampled_from([0.1, 0.2, 0.5]))
+@settings(max_examples=20, deadline=None)
+def test_rows_held_out_are_apart_and_share_the_mean_of_the_rest(n, share):
+    space = pair(n)[0]
+    rest, held = hold_out(space, share)
+    assert not set(rest.ids.tolist()) & set(held.ids.tolist())
+    assert rest.n + held.n == n and held.n == int(n * share)
+    assert torch.allclose(rest.mean, rest.vectors.mean(0), atol=1e-5)
+    assert torch.equal(rest.mean, held.mean)
+
+
+def test_too_few_rows_to_hold_any_back():
+    with pytest.raises(DataError, match="give at least 400"):
+        hold_out(pair(50)[0])
+
+
+def test_unseen_rows_are_unpaired_halves_of_the_pool():
+    split = unpaired(*pair(60), n_eval=20, seed=1)
+    source, target = split.unseen()
+    assert not set(source.ids.tolist()) & set(target.ids.tolist())
+    assert source.n == target.n == 10

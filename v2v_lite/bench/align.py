@@ -23,6 +23,11 @@ from .pool import Store, Task, run_all
 from .results import DATASETS, code_hash, data_hash
 from .table import FLOORS, OURS, PAIRED, PEER, measure, row_of, split_of, summary
 
+STUDY = (
+    ("minilm", "granite"),
+    ("minilm", "wordllama"),
+    ("wordllama", "arctic"),
+)
 PARTS = ("main", "pairs", "small", "time", "diagnosis")
 SCORED = ("measure/retrieval", "spaces/splits")
 
@@ -37,6 +42,7 @@ class Plan:
     n_small: int = 6_000
     main_seeds: int = 10
     seeds: int = 5
+    study_pairs: tuple[tuple[str, str], ...] = STUDY
     study_seeds: int = 2
     repeats: int = 3
     ours: str = OURS
@@ -48,6 +54,7 @@ class Plan:
 
 QUICK = Plan(
     pairs=(("minilm", "granite"), ("granite", "wordllama")),
+    study_pairs=(("minilm", "granite"),),
     n_train=3_000, n_small=1_500, main_seeds=2, seeds=1, study_seeds=1, repeats=1,
 )  # fmt: skip
 
@@ -99,7 +106,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Diagnosed:
-    """The diagnosis of a fit, on its training rows, without and with rivals."""
+    """The diagnosis of a fit, on rows it has not seen, without and with rivals."""
 
     fit: Fit
     rivals: tuple[Fit, ...] = ()
@@ -120,7 +127,7 @@ class Diagnosed:
         model, *rivals = (
             Translator.load(work / "fits" / f.key) for f in (fit, *self.rivals)
         )
-        found = diagnose(model, split.source, split.target, rivals=rivals)
+        found = diagnose(model, *split.unseen(), rivals=rivals)
         return found.as_dict()
 
 
@@ -172,7 +179,7 @@ def tasks_of(part: str, plan: Plan) -> list[list[Task]]:
 
 def _study_tasks(plan: Plan) -> list[list[Task]]:
     fits, spoiled, diagnoses = [], [], []
-    for pair in plan.pairs:
+    for pair in plan.study_pairs:
         for n, seeds in ((plan.n_train, plan.seeds), (plan.n_small, plan.study_seeds)):
             full = [Fit(plan.ours, *pair, n, seed) for seed in range(seeds)]
             bad = [Fit(plan.ours, *pair, n, 0, recipe) for recipe in plan.fitted]

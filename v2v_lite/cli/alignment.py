@@ -59,13 +59,13 @@ class Align(Command):
         out = self.out or Path("runs") / f"{_stem(self.source)}-{_stem(self.target)}"
         check_free(out, "a translator")
         sides = two_sides(self.source, self.target, self.n_train)
-        source, target = (on_device(side, self.device) for side in sides)
+        source, target, *unseen = (on_device(side, self.device) for side in sides)
         models = [
             kind().fit(source, target, seed=self.seed + k, progress=True)
             for k in range(self.seeds)
         ]
         models[0].save(out)  # an interrupted diagnosis must not cost the fit
-        best, found = best_of(models, source, target)
+        best, found = best_of(models, *unseen)
         models[best].save(out)
         self._report(out, models, best, found)
 
@@ -154,7 +154,7 @@ class Diagnose(Command):
     source: str
     """Rows of the source: .safetensors, .npy or a bundled name."""
     target: str
-    """Rows of the target, of other texts."""
+    """Rows of the target, of other texts; best rows that the fit has not seen."""
     rivals: tuple[Path, ...] = ()
     """Folders of translators fitted with other seeds; do they agree?"""
     n_train: int | None = None
@@ -165,8 +165,8 @@ class Diagnose(Command):
         from ..align.diagnose import diagnose
 
         model, *rivals = (Translator.load(f) for f in (self.folder, *self.rivals))
-        source, target = two_sides(self.source, self.target, self.n_train)
-        found = diagnose(model, source, target, rivals=rivals, progress=True)
+        unseen = two_sides(self.source, self.target, self.n_train)[2:]
+        found = diagnose(model, *unseen, rivals=rivals, progress=True)
         self.give(found.as_dict(), [found.line()])
 
 

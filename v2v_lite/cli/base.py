@@ -60,13 +60,16 @@ def rows_of(name: str, part: str = "all") -> Space:
     return load(name, part) if name in NAMES else resolve(name)
 
 
-def two_sides(source: str, target: str, n_train: int | None) -> tuple[Space, Space]:
+def two_sides(
+    source: str, target: str, n_train: int | None
+) -> tuple[Space, Space, Space, Space]:
     """The rows to align, of disjoint texts as far as anybody can tell.
 
     Two bundled names are split by `splits.unpaired`. Otherwise rows are used whole, and
-    refused when their ids say that a text stands on both sides.
+    refused when their ids say that a text stands on both sides. Returns the rows to fit
+    on, source and target, and rows of both that are held back for the diagnosis.
     """
-    from ..spaces import NAMES, DataError, check_disjoint, unpaired
+    from ..spaces import NAMES, DataError, check_disjoint, hold_out, unpaired
 
     if n_train is not None and n_train < 1:
         raise DataError(f"n_train = {n_train}, but at least 1 row a side is needed")
@@ -77,15 +80,16 @@ def two_sides(source: str, target: str, n_train: int | None) -> tuple[Space, Spa
             f"{split.source.n:,} go to the source and {split.target.n:,} others to the "
             "target; the 4,096 evaluation texts to neither"
         )
-        return split.source, split.target
+        return split.source, split.target, *split.unseen()
     sides = rows_of(source, "train"), rows_of(target, "train")
     if all(side.ids is not None for side in sides):
         check_disjoint(*sides)
     else:
         say("no ids on one side: nobody can check that the texts are disjoint")
-    if n_train is None:
-        return sides
-    return sides[0].take(slice(n_train)), sides[1].take(slice(n_train))
+    if n_train is not None:
+        sides = tuple(side.take(slice(n_train)) for side in sides)
+    (source, unseen_s), (target, unseen_t) = (hold_out(side) for side in sides)
+    return source, target, unseen_s, unseen_t
 
 
 def write_rows(out: Path, space: Space) -> None:

@@ -47,7 +47,7 @@ class Demo(Command):
         rows, ours = self._measure(seeds, n)
         summaries = {name: table.summary(rows[name]) for name in ORDER}
         split = table.split_of(self.source, self.target, n, ours[0].seed)
-        best, found = best_of(ours, split.source, split.target)
+        best, found = best_of(ours, *split.unseen())
         title = (
             f"{self.source} to {self.target}, unpaired: {split.source.n:,} texts a "
             f"side, pool {split.eval_source.n:,}"

@@ -6,7 +6,7 @@ from .files import DataError, atomic, read_json, sha256_of, write_json
 from .quantised import dequantise, make_set, quantise, write_set
 from .rows import check_rows, text_ids, texts_sha256, unit
 from .space import Provenance, Space
-from .splits import LeakError, Split, check_disjoint, unpaired
+from .splits import LeakError, Split, check_disjoint, hold_out, unpaired
 from .texts import read_texts
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "data_folder",
     "dequantise",
     "encode",
+    "hold_out",
     "load",
     "make_set",
     "quantise",

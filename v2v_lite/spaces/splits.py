@@ -31,6 +31,34 @@ class Split:
     eval_target: Space
     seed: int
 
+    def unseen(self) -> tuple[Space, Space]:
+        """Unpaired rows that no fit saw, for a diagnosis: the first half of the
+        evaluation texts from the source, the second from the target."""
+        half = self.eval_source.n // 2
+        return (
+            self.eval_source.take(slice(half)),
+            self.eval_target.take(slice(half, None)),
+        )
+
+
+def hold_out(space: Space, share: float = 0.1, most: int = 2048) -> tuple[Space, Space]:
+    """The rows to fit on, and every k-th row held back, about `share` and `most`.
+
+    A diagnosis wants rows that the fit has not seen. Both parts carry the mean of the
+    first. Raises DataError when fewer than 40 rows could be held back.
+    """
+    held = min(int(space.n * share), most)
+    if held < 40:
+        raise DataError(
+            f"{space.n} rows leave {held} to hold back for the diagnosis; "
+            f"give at least {int(40 / share)}"
+        )
+    back = torch.arange(held) * (space.n // held)
+    keep = torch.ones(space.n, dtype=torch.bool)
+    keep[back] = False
+    rest = _centred_on_itself(space.take(keep.nonzero().flatten()))
+    return rest, replace(space.take(back), mean=rest.mean)
+
 
 def unpaired(
     a: Space,
