@@ -58,7 +58,7 @@ def _summary(table: dict) -> list[str]:
             top1, rank = _spread(ours["top1"], 3), _spread(ours["rank"], 2)
             rows.append(
                 f"| {_title(found)}, {table[what]:,} texts a side, "
-                f"{ours['seeds']} seeds | top-1 {top1}, rank {rank} |"
+                f"{_seeds(ours['seeds'])} | top-1 {top1}, rank {rank} |"
             )
     if "time" in table:
         seconds = table["time"]["seconds"]
@@ -80,7 +80,8 @@ def _pairs(pairs: list[dict]) -> list[str]:
     if not pairs:
         return []
     rows = [
-        "| top-1 | random | mini-vec2vec | ours | Procrustes (paired) | whitened |",
+        f"| top-1, {_seeds(pairs[0][OURS]['seeds'])} | random | mini-vec2vec | ours "
+        "| Procrustes (paired) | whitened |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for entry in pairs:
@@ -88,6 +89,10 @@ def _pairs(pairs: list[dict]) -> list[str]:
         shown += [_spread(entry[m]["top1"], 3) for m in ("procrustes", "whitened")]
         rows.append(f"| {_title(entry)} | {' | '.join(shown)} |")
     return [*rows, ""]
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"
 
 
 def _title(entry: dict) -> str:

@@ -21,7 +21,7 @@ COLAB = "https://colab.research.google.com/github/"
 
 # Runs in Colab alone. torch and numpy are Colab's own: `--no-deps` leaves them, and
 # the constraint keeps the few missing packages from moving them.
-INSTALL = '''\
+INSTALL = """\
 # In Colab only: install the library; torch and numpy stay as they are.
 import sys
 
@@ -53,7 +53,7 @@ if "google.colab" in sys.modules:
     if missing:
         sh(*pip, *missing)
     importlib.invalidate_caches()
-'''
+"""
 
 
 def address(config: Path = ROOT / "_config.yml") -> str:
