@@ -68,9 +68,10 @@ class SelfLearnConfig:
     mean variance) and the Sinkhorn steps of a plan.
 
     The constants were set while watching scores on MiniLM to Granite, MiniLM to
-    WordLlama and Arctic to WordLlama (splits other than the bench's), as any method's
-    are; no fit sees a pair. Half the mean variance as ridge matters most: less, and the
-    whitening blows up directions that the two samples do not share.
+    WordLlama and Arctic to WordLlama, mostly on other training splits than the bench's
+    but on the same evaluation texts; no fit sees a pair. Half the mean variance as
+    ridge matters most: with less, the whitening blows up directions that the two
+    samples do not share.
     """
 
     anchors: AnchorConfig = field(default_factory=AnchorConfig)
