@@ -179,8 +179,9 @@ def transport(similarity: Tensor, temperature: float, steps: int) -> Tensor:
     r"""Entropic transport plan `(n, m)` between uniform weights, by Sinkhorn.
 
     $P = \mathrm{diag}(a)\, e^{S/\tau}\, \mathrm{diag}(b)$ with rows summing to 1/n and
-    columns, after the last step, to 1/m (Cuturi 2013, arXiv 1306.0895). S are cosines,
-    so the exponent stays within 1/tau and no log domain is needed above tau = 0.015.
+    columns, after the last step, to 1/m (Cuturi 2013, arXiv 1306.0895). S are cosines:
+    less 1, over tau, they stay above -2/tau, so float32 needs no log domain down to
+    about tau = 0.025; below, distant pairs underflow to 0.
     `similarity` is overwritten.
     """
     n, m = similarity.shape
