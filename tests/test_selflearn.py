@@ -129,5 +129,5 @@ def test_bad_input():
         SelfLearn().fit(few, few)
     with pytest.raises(DataError, match="temperature"):
         Phase(rounds=1, batch=10, temperature=0, focus=1, keep=0)
-    with pytest.raises(DataError, match="ridge"):
-        SelfLearnConfig(ridge=0)
+    with pytest.raises(DataError, match="prior_rows"):
+        SelfLearnConfig(prior_rows=0)
