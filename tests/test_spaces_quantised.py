@@ -172,7 +172,7 @@ def test_requests_that_cannot_be_met_are_refused(tmp_path, faked):
         make_set(file, ["m", "m"], tmp_path, 1)
     with pytest.raises(DataError, match=r"near = 1.5"):
         make_set(file, ["m"], tmp_path, 1, near=1.5)
-    with pytest.raises(DataError, match="plain folder, not '../x'"):
+    with pytest.raises(DataError, match="folder below, not '../x'"):
         make_set(file, ["m"], tmp_path, 1, name="../x")
     with pytest.raises(DataError, match=r"nothing\.txt: there is no such file"):
         make_set(tmp_path / "nothing.txt", ["m"], tmp_path, 1)

@@ -9,10 +9,14 @@ import zipfile
 from pathlib import Path
 
 import assets
+import browse
+import difficulty
 import execute
 import nbformat
 import pytest
 import stamp
+
+from v2v_lite.spaces import Document, Documents, Label, load_documents
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -216,3 +220,26 @@ def test_requirements_pin_everything_and_name_no_host():
     assert pins[0].startswith("torch==")
     assert all("==" in pin and "://" not in pin for pin in pins)
     assert not [p for p in pins if p.startswith(("nvidia-", "triton"))]
+
+
+# ---- documents
+
+
+def test_a_document_is_listed_with_its_facts_marked():
+    row = Document(
+        "note-1", "public", "Ana <b> takes Metformin.", ("gout",),
+        facts={"patient": "Ana"}, medication=("metformin",),
+    )  # fmt: skip
+    marked = browse.marked(row)
+    assert marked == "<mark>Ana</mark> &lt;b&gt; takes <mark>Metformin</mark>."
+    label = Label("gout", "Gout", "A hot toe & more.")
+    html = browse.listing(Documents("notes", (row,), (label,)))
+    assert "A hot toe &amp; more." in html and "1 public, 0 private" in html
+    assert html.count("<details") == html.count("</details>") == 1
+
+
+def test_labels_are_neither_easy_nor_hopeless():
+    assert 0.5 <= difficulty.tf_idf_f1("emails") <= 0.9
+    for name in ("posts", "emails", "notes"):
+        hit, majority = difficulty.zero_shot(load_documents(name))
+        assert hit > 3 * majority

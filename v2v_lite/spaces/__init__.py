@@ -1,6 +1,14 @@
 """Spaces: vectors with provenance, bundled and encoded, and splits that cannot leak."""
 
 from .bundled import EVAL_ROWS, NAMES, TRAIN_ROWS, data_folder, load, resolve
+from .corpora import load_corpus, read_corpus
+from .documents import (
+    Document,
+    Documents,
+    Label,
+    document_space,
+    load_documents,
+)
 from .encoders import ENCODERS, Encoder, encode
 from .files import DataError, atomic, read_json, sha256_of, write_json
 from .quantised import dequantise, make_set, quantise, write_set
@@ -15,7 +23,10 @@ __all__ = [
     "NAMES",
     "TRAIN_ROWS",
     "DataError",
+    "Document",
+    "Documents",
     "Encoder",
+    "Label",
     "LeakError",
     "Provenance",
     "Space",
@@ -25,11 +36,15 @@ __all__ = [
     "check_rows",
     "data_folder",
     "dequantise",
+    "document_space",
     "encode",
     "hold_out",
     "load",
+    "load_corpus",
+    "load_documents",
     "make_set",
     "quantise",
+    "read_corpus",
     "read_json",
     "read_texts",
     "resolve",

@@ -12,7 +12,7 @@ from .space import Space
 NAMES = ("minilm", "granite", "arctic", "wordllama")
 TRAIN_ROWS = 32768
 EVAL_ROWS = 4096
-PARTS = ("all", "train", "eval")
+PARTS = ("all", "train", "eval", "labels")
 
 
 def data_folder() -> Path:
@@ -40,6 +40,8 @@ def load(
 ) -> Space:
     """The space `name` of a set, verified: rows "all", "train" or "eval".
 
+    Sets of documents have a fourth part, "labels": their labels' descriptions, which
+    are not among "all".
     Size and SHA-256 of its files are compared with the manifest (once a process for
     unchanged files). The mean is that of the training rows whatever the part. `folder`
     is that of another manifest, such as `make_set` writes. Raises DataError for unknown
@@ -57,7 +59,10 @@ def load(
     for one in (entry["ids"], described):
         verify(place / one["file"], one["bytes"], one["sha256"])
     space = Space.load(place / described["file"])
-    return space if part == "all" else space.take(slice(*entry[part]))
+    if part == "labels" and part not in entry:
+        raise DataError(f"{dataset} has no labels; sets of documents have")
+    spans = {"all": [entry["train"][0], entry["eval"][1]], **entry}
+    return space.take(slice(*spans[part]))
 
 
 def resolve(name_or_path: str | os.PathLike[str]) -> Space:

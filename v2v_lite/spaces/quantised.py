@@ -82,28 +82,35 @@ def write_set(
     n_eval: int,
     texts: str = "",
     licence: str = "",
+    n_labels: int = 0,
+    more: dict | None = None,
 ) -> dict:
     """Write spaces of the same texts as the set `name` in `folder`; return its entry.
 
-    The last `n_eval` rows are for evaluation; means are those of the rows before them,
-    as decoded. `texts` and `licence` say what the texts are and whose. Files are made
-    first and the manifest last. Raises DataError when the spaces' texts differ.
+    The last `n_labels` rows describe labels, the `n_eval` before them are for
+    evaluation; means are those of the rows before both, as decoded. `texts` and
+    `licence` say what the texts are and whose, `more` goes into the entry as it is.
+    Files are made first and the manifest last. Raises DataError when the spaces' texts
+    differ.
     """
-    _check_set(spaces, name, n_eval)
+    _check_set(spaces, name, n_eval + n_labels)
     folder, first = Path(folder), spaces[0]
+    n = first.n - n_labels
     entry = {
         "texts": texts,
         "texts_sha256": first.provenance.texts_sha256,
         "licence": licence,
-        "rows": first.n,
-        "train": [0, first.n - n_eval],
-        "eval": [first.n - n_eval, first.n],
+        "rows": n,
+        "train": [0, n - n_eval],
+        "eval": [n - n_eval, n],
+        **({"labels": [n, first.n]} if n_labels else {}),
+        **(more or {}),
     }
     with atomic(folder / name / IDS) as temporary:
         write_tensors(temporary, {"ids": first.ids}, {"format": FORMAT})
-    entry["ids"] = _file_entry(folder, f"{name}/{IDS}")
+    entry["ids"] = file_entry(folder, f"{name}/{IDS}")
     entry["spaces"] = {
-        file_name(space.name): _write_codes(space, folder, name, n_eval, texts)
+        file_name(space.name): _write_codes(space, folder, name, n - n_eval, texts)
         for space in spaces
     }
     path = folder / "manifest.json"
@@ -188,8 +195,9 @@ def _check_request(encoders: Sequence[str], name: str, near: float | None) -> No
         raise DataError("no encoder was named; known are " + ", ".join(ENCODERS))
     if len(set(encoders)) < len(encoders) or "ids" in encoders:
         raise DataError(f"encoders {list(encoders)}: each only once, none called 'ids'")
-    if not name or name != Path(name).name:
-        raise DataError(f"a set's name is that of a plain folder, not {name!r}")
+    parts = Path(name).parts
+    if not parts or Path(name).is_absolute() or ".." in parts:
+        raise DataError(f"a set's name is that of a folder below, not {name!r}")
     if near is not None:
         check_threshold(near)
 
@@ -207,18 +215,18 @@ def _check_set(spaces: Sequence[Space], name: str, n_eval: int) -> None:
 
 
 def _write_codes(
-    space: Space, folder: Path, name: str, n_eval: int, texts: str
+    space: Space, folder: Path, name: str, n_train: int, texts: str
 ) -> dict:
     codes, scale = quantise(space.vectors)
     decoded = unit(dequantise(codes, scale))
-    tensors = {"codes": codes, "scale": scale, "mean": mean_of(decoded[:-n_eval])}
+    tensors = {"codes": codes, "scale": scale, "mean": mean_of(decoded[:n_train])}
     origin = replace(space.provenance, texts=texts or space.provenance.texts)
     file = f"{name}/{file_name(space.name)}.safetensors"
     with atomic(folder / file) as temporary:
         write_tensors(temporary, tensors, {"format": FORMAT, **asdict(origin)})
     known = ENCODERS.get(space.name)
     return {
-        **_file_entry(folder, file),
+        **file_entry(folder, file),
         "encoder": known.hub if known else space.name,
         "weights": origin.weights,
         "licence": origin.licence,
@@ -229,6 +237,7 @@ def _write_codes(
     }
 
 
-def _file_entry(folder: Path, file: str) -> dict:
+def file_entry(folder: Path, file: str) -> dict:
+    """A file of `folder` as the manifest lists it: name, bytes, SHA-256."""
     path = folder / file
     return {"file": file, "bytes": path.stat().st_size, "sha256": sha256_of(path)}

@@ -25,7 +25,7 @@ def read_texts(path: str | os.PathLike[str]) -> list[str]:
     path = Path(path)
     kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     parse = _parse_json if kind == ".jsonl" else _parse_line
-    texts = [parse(path, i, line) for i, line in _lines(path)]
+    texts = [parse(path, i, line) for i, line in read_lines(path)]
     if not texts:
         raise DataError(f"{path}: the file is empty; one text a line is needed")
     return texts
@@ -70,7 +70,8 @@ def check_threshold(near: float) -> None:
         raise DataError(f"near = {near}, but a cosine in (0, 1] is needed")
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Line numbers from 1 and stripped lines of a UTF-8 file, .gz too."""
     opener = gzip.open if path.suffix == ".gz" else open
     number = 0
     try:
