@@ -2,7 +2,8 @@
 
 The folders are the book's floors, from the ground up: ``spaces`` (vectors and where
 they come from), ``measure`` (how well a translation did), ``align`` (translators),
-``show`` (figures), ``bench`` and ``cli``. Each is imported when first asked for:
+``vec2vec`` (the adversarial one), ``show`` (figures), ``bench`` and ``cli``. Each is
+imported when first asked for:
 
 >>> import v2v_lite
 >>> v2v_lite.__version__
@@ -13,7 +14,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_FLOORS = ("spaces", "measure", "align", "show", "bench", "cli")
+_FLOORS = ("spaces", "measure", "align", "vec2vec", "show", "bench", "cli")
 
 
 def __getattr__(name: str):

@@ -23,7 +23,16 @@ _HOMES = {
     "paired": ("MLP", "Procrustes", "Ridge", "Whitened"),
     "mini": ("MiniConfig", "MiniVec2Vec"),
     "anchors": ("AnchorConfig", "Anchors", "find_anchors", "match_kernels"),
-    "selflearn": ("Phase", "SelfLearn", "SelfLearnConfig", "transport"),
+    "selflearn": ("Phase", "SelfLearn", "SelfLearnConfig"),
+    "transport": (
+        "EarthMover",
+        "EntropicGromov",
+        "GromovWasserstein",
+        "Hungarian",
+        "Sinkhorn",
+        "TransportConfig",
+    ),
+    "consensus": ("Consensus", "ConsensusMap", "synchronise"),
     "diagnose": ("Diagnosis",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -26,7 +26,7 @@ class Methods(Mapping[str, "type[Translator]"]):
     """
 
     def __init__(self, homes: dict[str, str]) -> None:
-        self._homes = homes  # name -> the module of this folder that registers it
+        self._homes = homes  # name -> the module, seen from here, that registers it
         self._classes: dict[str, type[Translator]] = {}
 
     def add(self, cls: type[Translator]) -> None:
@@ -61,6 +61,13 @@ METHODS = Methods(
         "mlp": "paired",
         "mini": "mini",
         "selflearn": "selflearn",
+        "hungarian": "transport",
+        "emd": "transport",
+        "sinkhorn": "transport",
+        "gw": "transport",
+        "gw-entropic": "transport",
+        "consensus": "consensus",
+        "vec2vec": ".vec2vec.translator",  # a floor above, imported when asked for
     }
 )
 

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, fields, make_dataclass
+from functools import cache
 from typing import Annotated, Union, get_args, get_type_hints
 
 from .alignment import Align, Diagnose, Score, Translate
@@ -18,11 +19,13 @@ from .benches import BenchAlign, BenchImport
 from .demo import Demo
 from .doctor import Doctor
 from .texts import Encode, Make, Show
+from .training import Train, with_options
 
 ABOUT = "Translating embeddings between encoders without a single pair."
 GROUPS = {
     "demo": Demo,
     "align": Align,
+    "train": Train,
     "translate": Translate,
     "score": Score,
     "diagnose": Diagnose,
@@ -45,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = command.run() or 0
         sys.stdout.flush()  # a reader that has left shows here, not at exit
         return code
-    except KeyboardInterrupt:
-        say("v2v: interrupted; files are whole or absent")
+    except KeyboardInterrupt as stop:  # a training says what it saved
+        say(f"v2v: {str(stop) or 'interrupted; files are whole or absent'}")
         return 130
     except BrokenPipeError:  # `v2v ... | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -62,14 +65,16 @@ def parse(argv: Sequence[str] | None = None) -> Command:
     """The command that the words mean; SystemExit for --help and for wrong words."""
     import tyro
 
+    argv = sys.argv[1:] if argv is None else argv
+    # The options of `train` are fields of a preset that the words themselves name.
+    train = {"train": with_options(argv)} if list(argv[:1]) == ["train"] else {}
     found = tyro.cli(
-        _union(GROUPS),
+        _union(GROUPS | train),
         prog="v2v",
         description=ABOUT,
         args=argv,
         config=(
             tyro.conf.OmitSubcommandPrefixes,
-            tyro.conf.OmitArgPrefixes,
             tyro.conf.FlagCreatePairsOff,
         ),
     )
@@ -85,23 +90,26 @@ def _union(table: dict):
             about, inner = entry
             entry = make_dataclass(name.capitalize(), [("command", _union(inner))])
             entry.__doc__ = about
+            entry = tyro.conf.OmitArgPrefixes[entry]  # but `train` has net.width
         else:
             _name_positionals(entry)
         members.append(Annotated[entry, tyro.conf.subcommand(name)])
     return Union[tuple(members)]  # noqa: UP007 (`|` cannot join a list)
 
 
+@cache  # its names, once given, are read again as part of the hints
 def _name_positionals(command: type[Command]) -> None:
     # Fields without a default are positional. Done here, since it needs tyro's names,
     # and the commands' modules are imported without it.
     import tyro
 
-    hints = get_type_hints(command)
+    bare, hints = get_type_hints(command), get_type_hints(command, include_extras=True)
     for field in fields(command):
-        kind = hints[field.name]
+        kind = bare[field.name]
         if field.default is MISSING:
             named = tyro.conf.arg(metavar=field.name.upper())
-            hints[field.name] = tyro.conf.Positional[Annotated[kind, named]]
+            kind = Annotated[hints[field.name], named]
+            hints[field.name] = tyro.conf.Positional[kind]
         elif field.default is None:  # the field's own words say what happens then
             one = next(a for a in get_args(kind) if a is not type(None))
             named = tyro.conf.arg(metavar=one.__name__.upper(), help_behavior_hint="")

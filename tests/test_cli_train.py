@@ -1,0 +1,164 @@
+"""`v2v train`: any field of a preset, resuming, what it leaves, errors in one line."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("accelerate")
+from v2v_lite.cli import main
+from v2v_lite.spaces import Space, load
+from v2v_lite.vec2vec import trainer
+from v2v_lite.vec2vec.checkpoint import load as load_checkpoint
+
+TINY = (
+    "--n-train 420 --net.width 12 --game.width 12 --game.members 1 --optim.batch 32 "
+    "--optim.steps 12 --start random --loop.log-every 4 --loop.evaluate-every 6 "
+    "--loop.save-every 4"
+).split()
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path, monkeypatch):
+    """The working directory, with 420 real rows a side and 100 pairs of others."""
+    monkeypatch.chdir(tmp_path)
+    a, b = load("minilm", "eval"), load("wordllama", "eval")
+    a.take(slice(420)).save(tmp_path / "a.safetensors")
+    b.take(slice(420, 840)).save(tmp_path / "b.safetensors")
+    a.take(slice(900, 1000)).save(tmp_path / "true_a.safetensors")
+    b.take(slice(900, 1000)).save(tmp_path / "true_b.safetensors")
+    return tmp_path
+
+
+def v2v(*words, expect=0):
+    assert main([str(word) for word in words]) == expect
+
+
+def v2v_train(*words, expect=0):
+    v2v("train", "a.safetensors", "b.safetensors", *TINY, *words, expect=expect)
+
+
+def fails(capsys, *words):
+    """The one line that a command ends in when its input cannot be used."""
+    capsys.readouterr()
+    v2v(*words, expect=2)
+    out, err = capsys.readouterr()
+    last = err.strip().splitlines()[-1]
+    assert out == "" and last.startswith("v2v: ") and "Traceback" not in err
+    return last
+
+
+def test_from_two_files_to_a_score(capsys):
+    v2v_train("--seeds", 2, "--seed", 3, "--json", "--out", "m")
+    found = json.loads(capsys.readouterr().out)
+    assert found["out"] == "m" and set(found["seeds"]) == {"3", "4"}
+    assert found["seeds"][str(found["seed"])] == max(found["seeds"].values())
+    assert found["spread"]["max"] == max(found["seeds"].values())
+    assert "verdict" in found["diagnosis"] and found["step"] in (0, 6, 12)
+    kept = json.loads(Path("m/history.json").read_text())
+    assert kept["seeds"] == [3, 4] and kept["history"][1][-1]["step"] == 12
+
+    v2v("translate", "m", "true_a.safetensors", "--out", "t.safetensors")
+    rows = Space.load("t.safetensors")
+    assert rows.name == "wordllama" and (rows.n, rows.d) == (100, 256)
+    capsys.readouterr()
+    v2v("score", "t.safetensors", "true_b.safetensors")
+    assert "pool 100" in capsys.readouterr().out
+
+
+def test_every_field_of_a_preset_is_an_option(capsys):
+    words = (
+        "--preset printed --out m --loss.cycle 0.5 --net.latent 20 --game.kind hinge "
+        "--optim.betas 0.1 0.2 --net.no-residual --optim.schedule cosine --centred"
+    )
+    v2v_train(*words.split())
+    assert capsys.readouterr().out.startswith("m: vec2vec printed, seed 0, ")
+    preset = load_checkpoint("m/checkpoints")[1]["preset"]
+    assert preset["loss"]["cycle"] == 0.5 and preset["loss"]["squared"]
+    assert preset["game"]["kind"] == "hinge" and preset["game"]["latent"] == "both"
+    assert preset["optim"]["betas"] == [0.1, 0.2] and preset["centred"]
+    assert preset["optim"]["schedule"] == "cosine" and preset["net"]["latent"] == 20
+    assert not preset["net"]["residual"] and preset["net"]["norm"] == "batch"
+
+
+@pytest.mark.parametrize(
+    "preset, value", [("released", "2e-05"), ("sound", "0.0004"), ("", "0.0004")]
+)
+def test_help_shows_the_presets_values(preset, value, capsys):
+    words = ["--preset", preset] if preset else []
+    with pytest.raises(SystemExit) as error:
+        main(["train", *words, "--help"])
+    assert error.value.code == 0
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert f"learning rate of the translator (default: {value})" in told
+    assert "SOURCE TARGET" in told and "--loop.accumulate" in told
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_interrupted_it_says_what_is_saved_and_goes_on(monkeypatch, capsys):
+    step = trainer.step
+
+    def struck(run):
+        if run.state.step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "step", struck)
+        v2v_train("--out", "m", "--seeds", 2, expect=130)
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "SIGTERM after step 7" in line and "m/checkpoints/step-000000007" in line
+    assert not Path("m/model.json").exists()
+    again = fails(capsys, "train", "--resume", "m", "--optim.lr", 3)
+    assert "optim.lr is 0.0004, not 3.0" in again
+    v2v("train", "--resume", "m")
+    assert "m: vec2vec sound" in capsys.readouterr().out
+    v2v_train("--out", "whole", "--seeds", 2)
+    for name in ("history.json", "weights.safetensors"):
+        assert Path("m", name).read_bytes() == Path("whole", name).read_bytes()
+    assert json.loads(Path("m/run.json").read_text())["words"]["seeds"] == 2
+
+
+def test_a_damaged_checkpoint_is_passed_over(capsys):
+    v2v_train("--out", "m")
+    before = Path("m/weights.safetensors").read_bytes()
+    Path("m/checkpoints/step-000000012/state.safetensors").write_bytes(b"cut")
+    with pytest.warns(UserWarning, match="step-000000012 is damaged"):
+        v2v("train", "--resume", "m")
+    assert Path("m/weights.safetensors").read_bytes() == before
+
+
+def test_runs_are_not_overwritten(capsys):
+    v2v_train("--out", "m")
+    kept = Path("m/run.json").read_text()
+    line = fails(capsys, "train", "a.safetensors", "b.safetensors", "--out", "m", *TINY)
+    assert "m holds a run" in line and Path("m/run.json").read_text() == kept
+    load("minilm", "eval").take(slice(410)).save("a.safetensors")
+    assert "not those that the run" in fails(capsys, "train", "--resume", "m")
+
+
+def test_input_that_cannot_be_used(monkeypatch, capsys):
+    both = "train", "a.safetensors", "b.safetensors"
+    line = fails(capsys, *both, "--preset", "magic")
+    assert "'magic'" in line and "printed, released, sound" in line
+    assert "batch takes 999" in fails(capsys, *both, *TINY, "--optim.batch", 999)
+    assert "seeds = 0" in fails(capsys, *both, *TINY, "--seeds", 0)
+    assert "accumulate = 0" in fails_in_tyro(capsys, *both, "--loop.accumulate", 0)
+    assert "width = -1" in fails_in_tyro(capsys, *both, "--net.width", -1)
+    assert "no such file" in fails(capsys, "train", "no.npy", "b.safetensors")
+    assert "no such file" in fails(capsys, "train", "--resume", "nowhere")
+    assert "linear_adapters" in fails(capsys, *both, "--net.no-linear-adapters")
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    assert "v2v_lite[train]" in fails(capsys, *both, *TINY)
+    assert not list(Path().glob("runs/*/checkpoints"))
+
+
+def fails_in_tyro(capsys, *words):
+    """What tyro says of a value that a configuration refuses, on one line."""
+    with pytest.raises(SystemExit) as error:
+        main([str(word) for word in words])
+    assert error.value.code == 2
+    return " ".join(capsys.readouterr().err.replace("│", " ").split())

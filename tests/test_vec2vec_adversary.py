@@ -1,0 +1,193 @@
+"""The game against hand-made cases, torch's own layers and finite differences."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd import gradcheck
+from torch.nn import functional as F
+
+from v2v_lite.spaces import DataError
+from v2v_lite.vec2vec import (
+    RELEASED,
+    Discriminator,
+    GameConfig,
+    d_loss,
+    frozen,
+    g_loss,
+    gradient_penalty,
+)
+
+SMALL = GameConfig(width=7, depth=5)
+KINDS = ["least_squares", "vanilla", "relativistic", "hinge"]
+
+
+def gen(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def rows(seeds, batch, width, seed=1):
+    return torch.randn(seeds, batch, width, generator=gen(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    "width, total", [(768, 3_943_425), (512, 3_681_281), (1024, 4_205_569)]
+)
+def test_parameters_are_those_of_the_released_code(width, total):
+    judge = Discriminator(width, RELEASED.game, 1, gen())
+    assert sum(p.numel() for p in judge.parameters()) == total
+
+
+def test_the_network_is_the_table_of_the_architecture():
+    judge = Discriminator(5, SMALL, 2, gen()).double()
+    x = rows(2, 6, 5)
+    for s in range(2):
+        linears = [m for m in judge.layers if hasattr(m, "weight") and m.weight.ndim > 2
+                   and m.weight.shape[1] > 1]  # fmt: skip
+        h = x[s] @ linears[0].weight[s] + linears[0].bias[s]
+        for layer in linears[1:4]:
+            h = F.layer_norm(F.silu(h) @ layer.weight[s] + layer.bias[s], (7,))
+        want = F.silu(h) @ linears[4].weight[s] + linears[4].bias[s]
+        torch.testing.assert_close(judge(x)[s], want[:, 0])
+
+
+def test_several_groups_in_one_pass_are_judged_as_one_by_one():
+    for members in (1, 3):
+        judge = Discriminator(5, SMALL, 2, gen(), members).double()
+        groups = rows(2, 6, 5), rows(2, 4, 5, seed=2)
+        for found, group in zip(judge.judge(*groups), groups, strict=True):
+            torch.testing.assert_close(found, judge(group))
+
+
+def test_members_are_discriminators_of_their_own():
+    judge = Discriminator(5, SMALL, 2, gen(), members=3).double()
+    x = rows(2, 6, 5)
+    logits = judge(x).view(2, 3, 6)
+    single = Discriminator(5, SMALL, 1, gen()).double()
+    for s in range(2):
+        for m in range(3):
+            state = judge.state_dict()
+            cut = {k: v[3 * s + m : 3 * s + m + 1] for k, v in state.items()}
+            single.load_state_dict(cut)
+            torch.testing.assert_close(single(x[s : s + 1])[0], logits[s, m])
+
+
+def test_losses_by_hand():
+    real, fake = torch.tensor([[0.5, -1.0]]), torch.tensor([[2.0, 0.0]])
+    s = [math.log1p(math.exp(v)) for v in (0.5, -1.0, -2.0, 0.0)]  # softplus
+    want = {
+        "least_squares": 0.5 * (0.25 + 1 + 1 + 1) / 2,
+        "vanilla": sum(s) / 2,
+        "relativistic": (math.log1p(math.exp(-1.5)) + math.log1p(math.exp(-1))) / 2,
+        "hinge": (1.5 + 0 + 0 + 1) / 2,
+    }
+    for kind, value in want.items():
+        assert d_loss(kind, real, fake).tolist() == pytest.approx([value])
+    t = [math.log1p(math.exp(v)) for v in (2.0, 0.0, 1.5, 1.0)]
+    want = {
+        "least_squares": 0.5 * 4 / 2,
+        "vanilla": (t[0] + t[1]) / 2,
+        "relativistic": (t[2] + t[3]) / 2,
+        "hinge": 1.0,
+    }
+    for kind, value in want.items():
+        assert g_loss(kind, fake, real).tolist() == pytest.approx([value])
+
+
+def test_smoothing_moves_the_labels():
+    real, fake = rows(1, 6, 1)[..., 0], rows(1, 6, 1, seed=2)[..., 0]
+    found = d_loss("least_squares", real, fake, 0.1)
+    want = 0.5 * (F.mse_loss(real, torch.full_like(real, 0.1))
+                  + F.mse_loss(fake, torch.full_like(fake, 0.9)))  # fmt: skip
+    torch.testing.assert_close(found[0], want)
+    cross = F.binary_cross_entropy_with_logits
+    want = cross(real, torch.full_like(real, 0.1)) + cross(
+        fake, torch.full_like(fake, 0.9)
+    )
+    torch.testing.assert_close(d_loss("vanilla", real, fake, 0.1)[0], want)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_finite_differences_and_of_one_seed(kind):
+    real, fake = (rows(2, 5, 1, seed)[..., 0].requires_grad_() for seed in (1, 2))
+    assert gradcheck(lambda r, f: d_loss(kind, r, f), [real, fake])
+    assert gradcheck(lambda r, f: g_loss(kind, f, r), [real, fake])
+    (d_loss(kind, real, fake) + g_loss(kind, fake, real))[0].backward()
+    assert (fake.grad[1] == 0).all() and fake.grad[0].abs().max() > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_translator_pulls_fakes_to_where_the_judge_sees_real_rows(kind):
+    real, fake = torch.full((1, 4), -0.5), torch.full((1, 4), 0.5, requires_grad=True)
+    (slope,) = torch.autograd.grad(d_loss(kind, real, fake).sum(), fake)
+    assert (slope < 0).all()  # the judge wants fakes higher
+    (slope,) = torch.autograd.grad(g_loss(kind, fake, real).sum(), fake)
+    assert (slope > 0).all()
+
+
+def test_the_gradient_penalty_is_finite_differences_and_trains_the_weights():
+    judge = Discriminator(3, replace(SMALL, depth=3), 2, gen(), members=2).double()
+    x, step, squares = rows(2, 4, 3), 1e-5, 0.0
+    for axis in range(3):
+        move = torch.zeros(3, dtype=x.dtype)
+        move[axis] = step
+        squares = squares + ((judge(x + move) - judge(x - move)) / (2 * step)) ** 2
+    want = 0.5 * 4 * squares.mean(dim=1)
+    torch.testing.assert_close(gradient_penalty(judge, x, 4.0), want)
+    weight = judge.layers[0].weight
+
+    def penalty(value):
+        judge.layers[0].weight.data.copy_(value)
+        return gradient_penalty(judge, x, 4.0)[0].item()
+
+    (found,) = torch.autograd.grad(gradient_penalty(judge, x, 4.0)[0], weight)
+    assert (found[2:] == 0).all()  # the members of seed 1
+    start, move = weight.detach().clone(), torch.zeros_like(weight)
+    move[1, 2, 0] = step
+    slope = (penalty(start + move) - penalty(start - move)) / (2 * step)
+    assert found[1, 2, 0].item() == pytest.approx(slope, rel=1e-5)
+
+
+def test_a_penalty_of_weight_zero_builds_no_graph(monkeypatch):
+    def never(*args, **kwargs):
+        raise AssertionError("a gradient was asked for")
+
+    monkeypatch.setattr(torch.autograd, "grad", never)
+    judge, x = Discriminator(3, SMALL, 2, gen()), rows(2, 4, 3).float()
+    found = gradient_penalty(judge, x, 0.0)
+    assert found.tolist() == [0, 0] and not found.requires_grad
+    with pytest.raises(AssertionError, match="was asked for"):
+        gradient_penalty(judge, x, 1.0)
+
+
+def test_frozen_passes_gradients_on_but_keeps_none():
+    judge, x = nn.Linear(3, 1), torch.randn(4, 3, requires_grad=True)
+    with frozen(judge):
+        out = judge(x).sum()
+    out.backward()
+    assert x.grad.abs().sum() > 0 and all(p.grad is None for p in judge.parameters())
+    assert all(p.requires_grad for p in judge.parameters())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_judge_learns_to_tell_two_clouds_apart(kind):
+    judge = Discriminator(3, replace(SMALL, depth=3), 1, gen()).double()
+    real, fake = rows(1, 64, 3) + 1, rows(1, 64, 3, seed=2) - 1
+    optimiser = torch.optim.Adam(judge.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimiser.zero_grad()
+        d_loss(kind, *judge.judge(real, fake)).sum().backward()
+        optimiser.step()
+    assert (judge(fake).mean() - judge(real).mean()).item() > 0.5
+
+
+def test_a_game_without_judges_or_without_real_rows_is_refused():
+    logits = torch.zeros(1, 2)
+    with pytest.raises(DataError, match="'mmd' has no discriminator loss"):
+        d_loss("mmd", logits, logits)
+    with pytest.raises(DataError, match="'mmd' has no generator loss"):
+        g_loss("mmd", logits)
+    with pytest.raises(DataError, match="relativistic game compares"):
+        g_loss("relativistic", logits)

@@ -1,0 +1,229 @@
+r"""What the global similarities need of one side, and how two sides compare.
+
+With centred rows X `(n, d_a)`, Y `(n, d_b)` and kernels $K = XX^\top$, $L = YY^\top$,
+everything linear follows from $X^\top Y$, since $\mathrm{tr}(KL) = \lVert X^\top Y
+\rVert_F^2$. So does the unbiased HSIC of Song et al. (2012), whose kernels $\tilde K$,
+$\tilde L$ have zero diagonals. Centring X changes it by nothing, and makes the rows of
+K sum to 0, hence those of $\tilde K$ to $-p_i = -\lVert x_i \rVert^2$; with $q_i =
+\lVert y_i \rVert^2$ its three terms are
+
+$$ \mathrm{tr}(\tilde K \tilde L) = \lVert X^\top Y \rVert_F^2 - \textstyle\sum p_i q_i,
+\quad 1^\top \tilde K 1 = -\textstyle\sum p_i,
+\quad 1^\top \tilde K \tilde L 1 = \textstyle\sum p_i q_i , $$
+
+$$ n(n-3)\,\mathrm{HSIC}_u = \lVert X^\top Y \rVert_F^2 - \frac{n}{n-2} \sum p_i q_i
++ \frac{\sum p_i \sum q_i}{(n-1)(n-2)} . $$
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..spaces.files import DataError
+from .neighbors import BLOCK, spans
+
+RSA_ROWS = 8192  # beyond, the ranks of all n(n-1)/2 distances pass 4 GB
+SAMPLE = 2048  # rows whose distances set the width of an RBF kernel
+FLAT = 1e-10  # of the largest variance: a direction below has none in float64
+
+
+def moved(x: Tensor, order: Tensor | None) -> Tensor:
+    """Rows of `x` in `order`, or as they are."""
+    return x if order is None else x[order.to(x.device)]
+
+
+def spread(x: Tensor, k: int = 0) -> Tensor:
+    """Centred float64 rows; wider than many, in the coordinates of their own span.
+
+    QR of X' gives X = R'Q', and R' `(n, n)` has X's inner products.
+    """
+    # In place: fresh pages cost as much as the products.
+    x = x.to(torch.float64, copy=True)
+    x -= x.mean(dim=0)
+    return torch.linalg.qr(x.T, mode="r").R.T if x.shape[1] > x.shape[0] else x
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """Centred rows `(n, d)`, their squared lengths p `(n,)`, and ||X'X||^2."""
+
+    x: Tensor
+    p: Tensor
+    energy: float
+
+
+def linear(x: Tensor, k: int = 0) -> Linear:
+    """The side of linear CKA."""
+    x = spread(x)
+    p = torch.linalg.vector_norm(x, dim=1).square_()
+    return Linear(x, p, _square(x.T @ x))
+
+
+def biased(a: Linear, b: Linear, order: Tensor | None) -> float:
+    """Linear CKA from biased HSIC."""
+    return _square(a.x.T @ moved(b.x, order)) / math.sqrt(a.energy * b.energy)
+
+
+def biased_chance(a: Linear, b: Linear) -> float:
+    r"""Exact: $\mathrm{tr}K\,\mathrm{tr}L / ((n-1)\lVert K\rVert\lVert L\rVert)$."""
+    norms = math.sqrt(a.energy * b.energy)
+    return (a.p.sum() * b.p.sum()).item() / ((len(a.p) - 1) * norms)
+
+
+def unbiased(a: Linear, b: Linear, order: Tensor | None) -> float:
+    """Linear CKA from unbiased HSIC."""
+    cross = _square(a.x.T @ moved(b.x, order))
+    own = (_hsic(side.energy, side.p, side.p) for side in (a, b))
+    return _hsic(cross, a.p, moved(b.p, order)) / math.sqrt(math.prod(own))
+
+
+def basis(x: Tensor, k: int = 0, variance: float = 0.99) -> Tensor:
+    """Orthonormal columns `(n, r)`: the fewest principal scores of X that together
+    have this share of its variance."""
+    x = spread(x)
+    values, vectors = torch.linalg.eigh(x.T @ x)
+    values, vectors = values.flip(0), vectors.flip(1)
+    seen = values.cumsum(0) / values.sum()
+    rank = int((seen < variance * (1 - 1e-12)).sum()) + 1
+    rank = min(rank, int((values > FLAT * values[0]).sum()))
+    return x @ (vectors[:, :rank] / values[:rank].sqrt())
+
+
+def canonical(a: Tensor, b: Tensor, order: Tensor | None) -> float:
+    """Mean canonical correlation of two bases."""
+    found = torch.linalg.svdvals(a.T @ moved(b, order))
+    return found.clamp_max(1).mean().item()
+
+
+def sized(x: Tensor, k: int = 0) -> Tensor:
+    """Centred rows of Frobenius norm 1."""
+    x = spread(x)
+    return x / x.norm()
+
+
+def procrustean(a: Tensor, b: Tensor, order: Tensor | None) -> float:
+    """Squared Procrustes distance of two sized clouds."""
+    return max(2 - 2 * torch.linalg.svdvals(a.T @ moved(b, order)).sum().item(), 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class RBF:
+    """Centred rows `(n, d)`, their squared lengths, 1/(2 sigma^2), and of the kernel:
+    row sums `(n,)` and the norm once centred."""
+
+    x: Tensor
+    p: Tensor
+    rate: float
+    sums: Tensor
+    norm: float
+
+
+def rbf(x: Tensor, k: int = 0) -> RBF:
+    """The side of RBF CKA; sigma is the median distance among up to 2,048 rows."""
+    # float64 would double the time of n^2 exponentials for digits beyond the sixth.
+    x = (x - x.mean(dim=0)).float()
+    p = x.square().sum(dim=1)
+    some = x[:: -(-len(x) // SAMPLE)].double()
+    median = torch.pdist(some).quantile(0.5).item()
+    if median == 0:
+        raise DataError("more than half of the rows are alike: no width for the kernel")
+    side = RBF(x, p, 0.5 / median**2, x.new_zeros(len(x), dtype=torch.float64), 1.0)
+    total = 0.0
+    for rows, columns, weight in _upper(len(x)):
+        block = _kernel(side, rows, columns)
+        side.sums[rows] += block.sum(dim=1, dtype=torch.float64)
+        if weight == 2:
+            side.sums[columns] += block.sum(dim=0, dtype=torch.float64)
+        total += weight * block.square_().sum(dtype=torch.float64).item()
+    norm = math.sqrt(_centred(total, side.sums, side.sums))
+    return RBF(x, p, side.rate, side.sums, norm)
+
+
+def rbf_biased(a: RBF, b: RBF, order: Tensor | None) -> float:
+    """RBF CKA from biased HSIC."""
+    sums = moved(b.sums, order)
+    b = RBF(moved(b.x, order), moved(b.p, order), b.rate, sums, b.norm)
+    total = 0.0
+    for rows, columns, weight in _upper(len(a.x)):
+        block = _kernel(a, rows, columns).mul_(_kernel(b, rows, columns))
+        total += weight * block.sum(dtype=torch.float64).item()
+    return _centred(total, a.sums, sums) / (a.norm * b.norm)
+
+
+def rbf_chance(a: RBF, b: RBF) -> float:
+    """As `biased_chance`; the trace of a centred kernel is n - 1'K1 / n."""
+    n = len(a.x)
+    traces = [n - side.sums.sum().item() / n for side in (a, b)]
+    return math.prod(traces) / ((n - 1) * a.norm * b.norm)
+
+
+def distance_ranks(x: Tensor, k: int = 0) -> Tensor:
+    """`(n, n)` ranks of all distances among rows, centred, of norm 1; ties share."""
+    n = len(x)
+    if n > RSA_ROWS:
+        raise DataError(
+            f"rsa ranks all {n * (n - 1) // 2:,} distances of {n:,} rows; "
+            f"take {RSA_ROWS:,} rows at most"
+        )
+    x = x.double()
+    p = x.square().sum(dim=1)
+    distance = (x @ x.T).mul_(-2).add_(p[:, None]).add_(p)
+    upper = torch.ones(n, n, dtype=torch.bool, device=x.device).triu_(1)
+    values, at = distance[upper].sort()
+    counts = torch.unique_consecutive(values, return_counts=True)[1]
+    last = counts.cumsum(0).double()
+    ranks = torch.empty_like(values)
+    ranks[at] = (last - (counts - 1) / 2).repeat_interleave(counts)
+    ranks -= ranks.mean()
+    if ranks.norm() == 0:
+        raise DataError("all distances among the rows are alike: no ranks to compare")
+    square = distance.zero_()
+    square[upper] = ranks / (ranks.norm() * 2**0.5)
+    return square.add_(square.T.clone())
+
+
+def same_order(a: Tensor, b: Tensor, order: Tensor | None) -> float:
+    """Spearman correlation of two sides' distances."""
+    total = 0.0
+    for rows in spans(len(a), BLOCK // 4):
+        part = b[rows] if order is None else b[order[rows]][:, order]
+        total += (a[rows] * part).sum().item()
+    return total
+
+
+def _square(x: Tensor) -> float:
+    return x.square().sum().item()
+
+
+def _hsic(cross: float, p: Tensor, q: Tensor) -> float:
+    n = len(p)
+    both = (p.sum() * q.sum()).item() / ((n - 1) * (n - 2))
+    return cross - n / (n - 2) * (p @ q).item() + both
+
+
+def _centred(total: float, k: Tensor, m: Tensor) -> float:
+    # tr(KHLH) from the sum of K * L and the row sums of both.
+    n = len(k)
+    return total - 2 / n * (k @ m).item() + (k.sum() * m.sum()).item() / n**2
+
+
+def _upper(n: int) -> Iterator[tuple[slice, slice, int]]:
+    # Blocks on and above the diagonal; those above count twice.
+    for rows in spans(n, BLOCK):
+        for columns in spans(n, BLOCK):
+            if columns.start >= rows.start:
+                yield rows, columns, 1 + (columns.start > rows.start)
+
+
+def _kernel(side: RBF, rows: slice, columns: slice) -> Tensor:
+    squares = torch.addmm(
+        side.p[columns].expand(len(side.x[rows]), -1),
+        side.x[rows], side.x[columns].T, alpha=-2,
+    )  # fmt: skip
+    squares.add_(side.p[rows, None]).clamp_min_(0)
+    return squares.mul_(-side.rate).exp_()

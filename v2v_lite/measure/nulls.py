@@ -1,0 +1,123 @@
+r"""What a similarity is worth: its value beside what rows paired at random would reach.
+
+Biased CKA of two wide random clouds is near 1, the mutual k-NN of two small samples is
+far from 0: a raw value says little without n, k and its null. The null here keeps both
+clouds and shuffles only which row of the one goes with which of the other, so it holds
+for any width, spectrum and hubs (arXiv 2602.14486). It assumes that rows are
+exchangeable: not two frames of one film, nor two halves of one sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..spaces.files import DataError
+
+
+@dataclass(frozen=True)
+class Similarity:
+    r"""A measure's value on n pairs, and its null.
+
+    `k` is the neighbourhood (None for global measures); `chance` the exact mean over
+    all permutations, where a formula has it. Over the drawn permutations: `null_mean`,
+    `null_sd`, the p-value $(1 + \#\{\text{null} \ge \text{value}\}) / (P + 1)$, and
+    `calibrated` = (value - null_mean) / (best - null_mean): 0 by chance, 1 when equal.
+    The last four are None without permutations. Distances count downwards, to best 0.
+    """
+
+    name: str
+    value: float
+    n: int
+    k: int | None = None
+    chance: float | None = None
+    null_mean: float | None = None
+    null_sd: float | None = None
+    p: float | None = None
+    calibrated: float | None = None
+
+    def line(self) -> str:
+        """One line for people, n and k included.
+
+        >>> Similarity("mutual_knn", 0.25, 1000, 10, chance=0.01001).line()
+        'mutual_knn 0.250 (n 1,000, k 10, chance 0.010)'
+        """
+        parts = [f"n {self.n:,}"]
+        if self.k is not None:
+            parts.append(f"k {self.k}")
+        if self.chance is not None:
+            parts.append(f"chance {self.chance:.3f}")
+        if self.p is not None:
+            parts.append(f"null {self.null_mean:.3f} ± {self.null_sd:.3f}")
+            parts.append(f"calibrated {self.calibrated:.3f}, p {self.p:.3g}")
+        return f"{self.name} {self.value:.3f} ({', '.join(parts)})"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure in two halves, so that a null repeats only the cheap one.
+
+    `side(rows, k)` is all that one side brings, worked out once; `value(a, b, order)`
+    compares two sides, b's rows taken in `order` `(n,)` (None: as they are). `chance`
+    is the exact mean of `value` over all orders, `local` says that k counts, and `best`
+    is the value of equals.
+    """
+
+    name: str
+    side: Callable[[Tensor, int], Any]
+    value: Callable[[Any, Any, Tensor | None], float]
+    chance: Callable[[Any, Any], float] | None = None
+    local: bool = False
+    best: float = 1.0
+
+
+def judge(
+    measure: Measure,
+    a: Any,
+    b: Any,
+    n: int,
+    k: int,
+    permutations: int = 0,
+    generator: torch.Generator | None = None,
+    bar=None,
+) -> Similarity:
+    """Two sides, from `measure.side`, compared and set beside their permutation null.
+
+    Raises DataError for a negative number of permutations, or some without a generator.
+    """
+    check_null(permutations, generator)
+    value = measure.value(a, b, None)
+    null = torch.empty(permutations, dtype=torch.float64)
+    for i in range(permutations):
+        null[i] = measure.value(a, b, torch.randperm(n, generator=generator))
+        if bar is not None:
+            bar.update()
+    chance = None if measure.chance is None else measure.chance(a, b)
+    head = (measure.name, value, n, k if measure.local else None, chance)
+    return Similarity(*head, *_against(null, value, measure.best))
+
+
+def check_null(permutations: int, generator: torch.Generator | None) -> None:
+    """DataError unless so many permutations can be drawn."""
+    if permutations < 0:
+        raise DataError(f"permutations = {permutations}; 0 leaves the null out")
+    if permutations and generator is None:
+        raise DataError(
+            f"{permutations} permutations need a generator: "
+            "generator=torch.Generator().manual_seed(0)"
+        )
+
+
+def _against(null: Tensor, value: float, best: float) -> tuple:
+    if not len(null):
+        return ()
+    mean, sd = null.mean().item(), null.std(correction=0).item()
+    beaten = null >= value if best else null <= value
+    p = (1 + beaten.sum().item()) / (1 + len(null))
+    # Where chance is already the best (k = n - 1, say), nothing above it can be shown.
+    room = best - mean
+    return mean, sd, p, (value - mean) / room if abs(room) > 1e-12 else 0.0
