@@ -96,9 +96,14 @@ class Page:
 
     def js(self, code: str):
         """The value of a JavaScript expression; promises are awaited."""
-        result = self.call(
-            "Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True
-        )
+        asked = {"expression": code, "awaitPromise": True, "returnByValue": True}
+        try:
+            result = self.call("Runtime.evaluate", **asked)
+        except RuntimeError as error:  # a page that sends us on goes while it is asked
+            if "navigated" not in str(error) and "context" not in str(error):
+                raise
+            time.sleep(0.2)
+            result = self.call("Runtime.evaluate", **asked)
         if "exceptionDetails" in result:
             raise RuntimeError(f"{code[:80]}: {result['exceptionDetails']}")
         return result["result"].get("value")
