@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 RUN = "run.json"  # what --resume needs to know beside the checkpoint
 SPACES = ("source", "target")
 WORDS = (*SPACES, "preset", "seeds", "seed", "n_train", "device")
-PARTS = ("net", "game", "loss", "optim", "centred", "start")  # of a preset
+PARTS = (  # of a preset
+    "net", "game", "loss", "optim", "centred", "whitened", "start", "anchor_runs",
+)  # fmt: skip
 HELP = {
     "source": "Bundled name (minilm, granite, arctic, wordllama) or file.",
     "target": "The same for the space to translate into, the known one.",
     "centred": "Centre rows by their space's training mean.",
+    "whitened": "Whiten them too, by a prior of so many rows; 0 does not.",
+    "anchor_runs": "Clusterings behind the anchors of the start.",
     "start": "Random weights, or linear adapters from an unpaired method's map.",
 }
 

@@ -59,6 +59,25 @@ class Discriminator(nn.Module):
         return tuple(part.flatten(1) for part in logits.split(sizes, dim=-1))
 
 
+class Glasses(nn.Module):
+    """What a judge sees of a space: rows `(S, B, d)` to unit rows, direction k weighed
+    by strength_k^focus. Axes `(S, d, r)`, strengths `(S, r)`, largest 1."""
+
+    def __init__(self, seeds: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("axes", torch.eye(width).repeat(seeds, 1, 1))
+        self.register_buffer("strength", torch.ones(seeds, width))
+
+    def put_on(self, axes: Tensor, strength: Tensor) -> None:
+        """Take these axes and strengths; directions beyond them are not seen."""
+        self.axes.zero_()[..., : axes.shape[-1]] = axes
+        self.strength.zero_()[:, : strength.shape[-1]] = strength
+
+    def forward(self, rows: Tensor, focus: float) -> Tensor:
+        weight = (self.strength**focus)[:, None]
+        return F.normalize(rows @ self.axes * weight, dim=-1)
+
+
 def d_loss(kind: str, real: Tensor, fake: Tensor, smoothing: float = 0.0) -> Tensor:
     r"""What the discriminators minimise, `(S,)`; r and f are logits of real and fake.
 

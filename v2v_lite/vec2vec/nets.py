@@ -251,6 +251,17 @@ class Nets(nn.Module):
             layer.weight.copy_(value)
             layer.bias.zero_()
 
+    @torch.no_grad()
+    def turn_latent(self, turn: Tensor) -> None:
+        """Give the latent the coordinates z Q, Q orthogonal `(S, k, k)` on the first k;
+        no translation of linear adapters around a zero backbone notices."""
+        for layer in self.inputs:
+            part = layer.weight[..., : turn.shape[-1]]
+            part.copy_(part.double() @ turn)
+        for layer in self.outputs:
+            part = layer.weight[:, : turn.shape[-1]]
+            part.copy_(turn.mT @ part.double())
+
     def _find(self, name: str) -> int:
         if name not in self.position:
             raise DataError(
