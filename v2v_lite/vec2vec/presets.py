@@ -217,6 +217,7 @@ SOUND = Preset(
         kind="density", temperature=0.06, focus=(0.7, 0.0), latent="none"
     ),
     loss=LossConfig(
+        reconstruction=0.0,  # the slow output adapters would hold the start fast
         cycle=1.0,
         cycle_detached=False,
         vsp="sound",
@@ -225,12 +226,12 @@ SOUND = Preset(
         latent_game=0.0,
     ),
     optim=OptimConfig(
-        lr=5e-3,
+        lr=1e-2,
         slow=0.02,
         betas=(0.5, 0.99),
         warmup=20,
         batch=1024,
-        steps=2500,
+        steps=3000,
         ema=0.99,
         precision="bf16",
         coarse=True,
