@@ -11,17 +11,23 @@ from .attributes import (
     read_described,
     scores,
 )
+from .defenses import DEFENSES, Defense, crossing, recall, rotation
 
 __all__ = [
+    "DEFENSES",
     "PROMPTS",
     "AdaptConfig",
+    "Defense",
     "Leak",
     "adapt",
     "check_labels",
     "controls",
+    "crossing",
     "label_vectors",
     "leak",
     "read_described",
+    "recall",
     "recentre",
+    "rotation",
     "scores",
 ]

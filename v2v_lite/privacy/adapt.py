@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..align.base import LinearTranslator, Rows, as_space, centred
 from ..align.paired import power
-from ..align.selflearn import transport
+from ..align.sinkhorn import transport
 from ..spaces.files import DataError
 from ..spaces.rows import unit
 from ..spaces.space import mean_of
@@ -31,7 +31,7 @@ class AdaptConfig:
     Set while watching Granite's notes and Arctic's notes and e-mails.
     """
 
-    rounds: int = 6
+    rounds: int = 10
     temperature: float = 0.1
     focus: float = 0.3
     weight: float = 1.0
@@ -92,10 +92,8 @@ def adapt(
     )
     x, new_x = x[: c.batch] @ white_x, new_x @ white_x
     y, new_y = y[: c.batch] @ white_y, new_y @ white_y
-    # The old map between whitened sides. Its read-out took the power .3 of the singular
-    # values (`selflearn.translation`), which is undone here.
-    u, s, v = _svd(torch.linalg.solve(white_x, model.weight))
-    old = _cross(x, y, (u, s ** (1 / 0.3), v), 0.5, 0.03)
+    # The old map between whitened sides says which directions it takes to be shared.
+    old = _cross(x, y, _svd(torch.linalg.solve(white_x, model.weight)), 1.0, 0.03)
     shared = _svd(old)
     for _ in range(c.rounds):
         new = _cross(new_x, new_y, shared, c.focus, c.temperature)
