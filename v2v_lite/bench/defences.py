@@ -4,6 +4,7 @@ The owner defends the whole database. The attacker steals it, learns a translato
 defended vectors (`data/wiki`) to his own, adapts it to the defended documents and reads
 their labels. "mirror" is one who knows the method but not the key, and does to his own
 rows what was done to the stolen ones; "reads" one who reads fresh noise eight times.
+"paired" is the worst case: one who knows which of his own texts each row of wiki is.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..align import SelfLearn
+from ..align import METHODS, SelfLearn
 from ..align.anchors import AnchorConfig
 from ..align.selflearn import Phase, SelfLearnConfig
 from ..measure import score
-from ..privacy import adapt, leak, scores
+from ..privacy import adapt, leak, recentre, scores
 from ..privacy.defenses import Defense, crossing, recall
 from ..spaces import Space, document_space, load_documents, unit
 from .results import DATASETS, MADE_BY, code_hash, data_hash
@@ -53,6 +54,7 @@ class Plan:
     victim: str = "granite"
     n_train: int = 8_192
     seeds: int = 3
+    paired_seeds: int = 5
     settings: tuple[tuple[str, float], ...] = SETTINGS
     mirrored: tuple[tuple[str, float], ...] = tuple(
         s for s in SETTINGS if s[0] != "rotate"
@@ -61,7 +63,7 @@ class Plan:
 
 QUICK = Plan(
     n_train=2_500,
-    seeds=2,
+    seeds=1,
     settings=(
         ("rotate", 0), ("noise", 0.5), ("noise", 1.0), ("noise", 1.5), ("noise", 2.5),
         ("keyed-noise", 1.0), ("truncate", 96), ("quantise", 1), ("stretch", 1.0),
@@ -116,7 +118,10 @@ class Defended:
             return mirror.ask(y, mine) if asked else mirror.store(y, mine)
 
         source, target = (Space(rows) for rows in (stolen(base), own(mine)))
-        model = SelfLearn(CONFIG).fit(source, target, seed=self.seed)
+        if self.attack == "paired":
+            model = METHODS["whitened"]().fit(source, _partners(split.source))
+        else:
+            model = SelfLearn(CONFIG).fit(source, target, seed=self.seed)
         found = score(
             model.translate(stolen(split.eval_source.vectors, 1)),
             own(split.eval_target.vectors),
@@ -132,7 +137,10 @@ class Defended:
             hot = private.hot()
             texts = own(document_space(public, ATTACKER).vectors)
             labels = own(words_of(private.labels), asked=True)
-            adapted = adapt(model, loot, texts, source, target)
+            if self.attack == "paired":
+                adapted = recentre(model, loot, texts)
+            else:
+                adapted = adapt(model, loot, texts, source, target)
             best = scores(adapted.translate(loot), labels)
             row[name] = numbers(leak(best, hot))
             hits = hot.gather(1, best.argmax(1, keepdim=True))[:, 0]
@@ -158,6 +166,12 @@ def tasks_of(plan: Plan) -> list[Defended]:
         found += [Defended(*who, *s, "mirror") for s in plan.mirrored]
         fresh = [s for s in plan.mirrored if s[0] == "noise"]
         found += [Defended(*who, *s, "reads") for s in fresh]
+    for seed in range(plan.paired_seeds):
+        who = plan.victim, plan.n_train, seed
+        found += [
+            Defended(*who, *setting, attack="paired")
+            for setting in (("", 0.0), *plan.settings)
+        ]
     return found
 
 
@@ -183,6 +197,7 @@ def assemble(plan: Plan, rows: list[dict]) -> dict:
         table.append(entry)
     return {
         "victim": plan.victim,
+        "n_train": plan.n_train,
         "pool": rows[0]["pool"],
         "floor": {name: low for name, (low, _) in references.items()},
         "ideal": {name: high for name, (_, high) in references.items()},
@@ -190,9 +205,16 @@ def assemble(plan: Plan, rows: list[dict]) -> dict:
         "half": {
             f"{name}, {attack}": halving(rows, name, references[name][0], attack)
             for name in SETS
-            for attack in ("plain", "mirror", "reads")
+            for attack in ("plain", "mirror", "reads", "paired")
         },
     }
+
+
+def _partners(source: Space) -> Space:
+    """The attacker's vectors of the same texts, row by row."""
+    every = space_of(ATTACKER, "train")
+    ids, place = every.ids.sort()
+    return every.take(place[torch.searchsorted(ids, source.ids)])
 
 
 @lru_cache(maxsize=4)
@@ -213,15 +235,17 @@ def halving(
     of a seed and, with replacement, of documents. None where a draw never gets there.
     """
     curves = []
+    rows = [row for row in rows if (row["attack"] == "paired") == (attack == "paired")]
     for seed in sorted({row["seed"] for row in rows}):
         mine = [row for row in rows if row["seed"] == seed]
-        of = [row for row in mine if row["kind"] == "none"]
+        none = "paired" if attack == "paired" else "plain"
+        of = [r for r in mine if (r["kind"], r["attack"]) == ("none", none)]
         of += [r for r in mine if (r["kind"], r["attack"]) == ("noise", attack)]
         of.sort(key=lambda row: row["strength"])
         hits = np.array([[c == "1" for c in row[f"{name}_hits"]] for row in of], float)
         x, z = [row["strength"] for row in of], [row["recall"] for row in of]
         curves.append((x, hits, z))
-    if len(curves[0][0]) < 3:
+    if not curves or len(curves[0][0]) < 3:
         return None
 
     def at(curve, documents):
