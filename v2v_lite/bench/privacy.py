@@ -10,7 +10,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -19,17 +18,15 @@ from ..align import METHODS, SelfLearn, Translator
 from ..align.anchors import AnchorConfig
 from ..align.selflearn import Phase, SelfLearnConfig
 from ..measure import score
-from ..privacy import Leak, adapt, controls, label_vectors, leak, recentre, scores
-from ..privacy.attributes import read_described
-from ..spaces import DataError, document_space, encode, load_documents, read_corpus
+from ..privacy import adapt, controls, leak, recentre, scores
+from ..spaces import DataError
 from . import defences
+from .loot import ATTACKER, TWEETS, encoded, loot_of, numbers
 from .pool import Store, Task, run_all
 from .results import DATASETS, MADE_BY, code_hash, data_hash
 from .table import row_of, short, space_of, split_of
 
-ATTACKER = "minilm"
 SETS = ("posts", "emails", "notes")
-TWEETS = "tweets"
 #: Less of everything: a tenth of the default's time, and less precise.
 BRIEF = SelfLearnConfig(
     anchors=AnchorConfig(runs=20, rounds=4),
@@ -169,57 +166,6 @@ def _found(z, truth) -> dict:
     return {"top1": short(found.top1.mean), "rank": short(found.rank.mean)}
 
 
-def numbers(found: Leak) -> dict:
-    """A leak as a flat row of numbers."""
-    row = {f"top{k}": short(value.mean) for k, value in found.top.items()}
-    row |= {"top1_se": short(found.top[1].se), "map": short(found.map.mean)}
-    return row | {"map_se": short(found.map.se)}
-
-
-@lru_cache(maxsize=16)
-def loot_of(name: str, victim: str, tweets: str = "") -> dict:
-    """What was stolen, what the attacker owns, and, for scoring, the truth."""
-    if name == TWEETS:
-        return _tweets(victim, tweets)
-    private, public = (load_documents(name, part) for part in ("private", "public"))
-    return {
-        "hot": private.hot(),
-        "names": [label.key for label in private.labels],
-        "labels": words_of(private.labels),
-        "stolen": document_space(private, victim).vectors,
-        "truth": document_space(private, ATTACKER).vectors,
-        "own": document_space(public, ATTACKER).vectors,
-        "inside": document_space(private, victim, "labels").vectors,
-    }
-
-
-@lru_cache(maxsize=16)
-def words_of(labels) -> torch.Tensor:
-    """The attacker's vectors of labels, all phrasings averaged."""
-    return label_vectors(labels, lambda texts: encode(texts, ATTACKER, progress=False))
-
-
-@lru_cache(maxsize=4)
-def _encoded(path: str, encoder: str) -> torch.Tensor:
-    return encode(read_corpus("tweet_topic", Path(path)).texts, encoder).vectors
-
-
-def _tweets(victim: str, path: str) -> dict:
-    tweets = read_corpus("tweet_topic", Path(path))
-    described = {x.name: x for x in read_described(Path(path).with_name("labels.csv"))}
-    labels = tuple(described[label.name] for label in tweets.labels)
-    return {
-        "hot": tweets.hot(),
-        "names": [label.key for label in labels],
-        "labels": words_of(labels),
-        "stolen": _encoded(path, victim),
-        "truth": _encoded(path, ATTACKER),
-        # Texts of the same kind that the attacker owns: our public posts.
-        "own": loot_of("posts", victim)["own"],
-        "inside": None,
-    }
-
-
 def tasks_of(plan: Plan) -> list[list[Task]]:
     """The tasks, in groups of which each needs the ones before it."""
     fits = [
@@ -235,7 +181,7 @@ def tasks_of(plan: Plan) -> list[list[Task]]:
 
 def _can(fit: Fit, plan: Plan) -> bool:
     try:  # the victim's encoder has to be at hand for texts that are not bundled
-        return bool(len(_encoded(plan.tweets, fit.victim)))
+        return bool(len(encoded(plan.tweets, fit.victim)))
     except DataError:
         return False
 
