@@ -28,7 +28,8 @@ class AdaptConfig:
     weights of the new rows' plan and covariance against those of the old ones, the
     ridge of the whitening in mean variances, and old rows a side in the one old plan.
 
-    Set while watching Granite's notes and Arctic's notes and e-mails.
+    Set while watching scores, mostly of Granite's notes and Arctic's notes and e-mails,
+    seed 0.
     """
 
     rounds: int = 10
