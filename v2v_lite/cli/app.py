@@ -15,9 +15,10 @@ from typing import Annotated, Union, get_args, get_type_hints
 
 from .alignment import Align, Diagnose, Score, Translate
 from .base import Command, say
-from .benches import BenchAlign, BenchImport
+from .benches import BenchAlign, BenchImport, BenchPrivacy
 from .demo import Demo
 from .doctor import Doctor
+from .privacy import Attributes, Defend
 from .texts import Encode, Make, Show
 from .training import Train, with_options
 
@@ -29,11 +30,16 @@ GROUPS = {
     "translate": Translate,
     "score": Score,
     "diagnose": Diagnose,
+    "attack": (
+        "Read stolen vectors without a pair.",
+        {"attributes": Attributes},
+    ),
+    "defend": Defend,
     "encode": Encode,
     "data": ("Sets of vectors: show and make them.", {"show": Show, "make": Make}),
     "bench": (
         "Measure the book's tables.",
-        {"align": BenchAlign, "import": BenchImport},
+        {"align": BenchAlign, "privacy": BenchPrivacy, "import": BenchImport},
     ),
     "doctor": Doctor,
 }

@@ -42,6 +42,48 @@ class BenchAlign(Command):
 
 
 @dataclass(frozen=True)
+class BenchPrivacy(Command):
+    """Measure what stolen documents give away, and what defends them."""
+
+    quick: bool = False
+    """Few rows and short phases."""
+    only: Literal["all", "attributes", "defences"] = "all"
+    """One part alone."""
+    tweets: Path | None = None
+    """TweetTopic's texts.jsonl.gz, with labels.csv beside it; not bundled."""
+    jobs: int = 2
+    """Processes that share the cores; 0 measures in this one."""
+    work: Path = Path("runs/bench")
+    """Folder of the rows measured so far and their translators."""
+    write: bool = False
+    """With --quick: keep the result in book/results all the same."""
+
+    def run(self) -> None:
+        from dataclasses import replace
+
+        from ..bench import privacy, results
+        from ..spaces import DataError
+
+        if self.jobs < 0:
+            raise DataError(f"jobs = {self.jobs}, but at least 0 is needed")
+        if self.tweets is not None and not self.tweets.is_file():
+            raise DataError(f"{self.tweets}: there is no such file")
+        plan = privacy.QUICK if self.quick else privacy.Plan()
+        plan = replace(plan, tweets=str(self.tweets or ""))
+        work = self.work / "quick" if self.quick else self.work
+        parts = privacy.PARTS if self.only == "all" else (self.only,)
+        table, missing = privacy.run(plan, work, self.jobs, parts)
+        whole = not missing and (self.write or not self.quick)
+        folder = results.results_folder() if whole else work / "result"
+        path = results.write("privacy", plain(table), folder)
+        if missing:
+            say(f"still missing: {', '.join(missing)}; `v2v bench privacy` goes on")
+        result = {"out": path, "missing": missing, "table": table}
+        self.give(result, privacy.lines(table))
+        say(f"{path} is written")
+
+
+@dataclass(frozen=True)
 class BenchImport(Command):
     """Measure what importing the library costs beside importing torch."""
 
