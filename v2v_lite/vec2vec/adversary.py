@@ -15,8 +15,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..spaces.files import DataError
-from .nets import SeedLayerNorm, SeedLinear, at_least_float32
+from .nets import SeedLinear, at_least_float32
 from .presets import GameConfig
+
+
+class SeedLayerNorm(nn.Module):
+    """Layer normalisation of `(S, B, w)`, with a gain and a bias for each seed."""
+
+    def __init__(self, seeds: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(seeds, 1, width))
+        self.bias = nn.Parameter(torch.zeros(seeds, 1, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = self.weight.shape[2:]
+        if len(x) == 1:  # one kernel
+            return F.layer_norm(x, shape, self.weight.view(-1), self.bias.view(-1))
+        return (F.layer_norm(x, shape) * self.weight).add_(self.bias)
 
 
 class Discriminator(nn.Module):

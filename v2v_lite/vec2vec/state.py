@@ -49,7 +49,8 @@ class State:
         for pair, weight in maps.items():
             self.players.start_from(*pair, weight)
         nets, o = self.players.to(device).nets, preset.optim
-        make = {"betas": o.betas, "fused": device.type == "cuda"}
+        # One pass over weights, gradients and moments, not a dozen; on CPUs since 2.4.
+        make = {"betas": o.betas, "fused": device.type == "cuda" or _torch() >= (2, 4)}
         slow = [*nets.outputs.parameters(), *nets.backbone.parameters()]
         groups = [
             {"params": [*nets.inputs.parameters()], "share": 1.0},
@@ -196,6 +197,10 @@ class Meter:
             return None
         step, at, k = min(found)
         return step, self.names[at], k
+
+
+def _torch() -> tuple[int, ...]:
+    return tuple(int(part) for part in torch.__version__.split(".")[:2])
 
 
 def fingerprint(spaces: list[tuple[str, Space]]) -> str:

@@ -86,7 +86,18 @@ class Players(nn.Module):
             at = str(self.nets.names.index(name))
             self.glasses[at].put_on(axes[..., :r], s / s[:, :1])
         if len(self.nets.names) == 2:
-            self.nets.turn_latent(vh.mT)
+            self._turn_latent(vh.mT)
+
+    @torch.no_grad()
+    def _turn_latent(self, turn: Tensor) -> None:
+        # To coordinates z Q, Q orthogonal (S, k, k) on the first k: with linear
+        # adapters around a zero backbone no translation notices.
+        for layer in self.nets.inputs:
+            part = layer.weight[..., : turn.shape[-1]]
+            part.copy_(part.double() @ turn)
+        for layer in self.nets.outputs:
+            part = layer.weight[:, : turn.shape[-1]]
+            part.copy_(turn.mT @ part.double())
 
     def seen(self, name: str, rows: Tensor) -> Tensor:
         """Rows `(S, B, d)` of a space as the judges of outputs see them."""
@@ -117,22 +128,31 @@ def forward(nets: Nets, batch: Batch, config: LossConfig) -> Flow:
     """
     if tuple(batch) != nets.names:
         raise DataError(f"batch holds {tuple(batch)}; give {nets.names} in this order")
-    latents, rebuilt, translated, returned = {}, {}, {}, {}
-    for name, x in batch.items():
-        scale = config.noise / x.shape[-1] ** 0.5
-        seen = x + scale * torch.randn_like(x) if config.noise else x
-        latents[name] = nets.encode(name, seen)
-    if config.reconstruction or config.vsp_reconstruction:
-        rebuilt = {name: nets.decode(name, z) for name, z in latents.items()}
-    for source, z in latents.items():
-        for target in batch:
-            if target != source:
-                translated[source, target] = nets.decode(target, z)
+    rebuilt, translated, returned = {}, {}, {}
+    seen = [(name, _noisy(x, config.noise)) for name, x in batch.items()]
+    z = nets.encode_all(seen)
+    latents = dict(zip(batch, z.unbind(1), strict=True))
+    rebuilds = config.reconstruction or config.vsp_reconstruction
+    for target in batch:  # all that one adapter puts out goes through it together
+        sources = [name for name in batch if rebuilds or name != target]
+        together = z if rebuilds else torch.stack([latents[s] for s in sources], dim=1)
+        made = nets.decode(target, together).unbind(1)
+        for source, rows in zip(sources, made, strict=True):
+            if source == target:
+                rebuilt[target] = rows
+            else:
+                translated[source, target] = rows
     if config.cycle or (config.vsp_weight and config.vsp == "released"):
-        for (source, target), rows in translated.items():
-            rows = rows.detach() if config.cycle_detached else rows
-            returned[source, target] = nets.translate(target, source, rows)
+        rows = [x.detach() if config.cycle_detached else x for x in translated.values()]
+        targets = [target for _, target in translated]
+        back = nets.encode_all(list(zip(targets, rows, strict=True))).unbind(1)
+        for (source, target), there in zip(translated, back, strict=True):
+            returned[source, target] = nets.decode(source, there)
     return Flow(batch, latents, rebuilt, translated, returned)
+
+
+def _noisy(x: Tensor, length: float) -> Tensor:
+    return x + length / x.shape[-1] ** 0.5 * torch.randn_like(x) if length else x
 
 
 def discriminator_losses(players: Players, flow: Flow, preset: Preset) -> Losses:
