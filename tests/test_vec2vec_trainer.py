@@ -659,7 +659,7 @@ train(world(), out=out + "/again", loop=OFTEN, resume=True, device="cpu")
 """
     (tmp_path / "both.py").write_text(code)
     call = [
-        # Accelerate 1.15 makes one process of `--cpu --num_processes 2`, and says nothing.
+        # Accelerate 1.15 makes one process of `--cpu --num_processes 2`, silently.
         sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu",
         "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no",
         "--dynamo_backend", "no", "--main_process_port", "0",
