@@ -107,7 +107,7 @@ def test_the_library_is_small():
     around = ("show", "checks", "bench", "cli", "__main__")
     lines = {path: lines_of_code(path) for path in FILES}
     assert sum(n for path, n in lines.items() if floor_of(path) not in around) <= 5500
-    assert sum(n for path, n in lines.items() if floor_of(path) in around) <= 2000
+    assert sum(n for path, n in lines.items() if floor_of(path) in around) <= 3600
 
 
 def test_the_library_does_not_print():

@@ -31,11 +31,15 @@ MADE_BY = {
     "privacy": ("privacy/attributes", "privacy/adapt", "privacy/defenses",
                 "align/selflearn", "measure/retrieval", "spaces/splits"),
     "import": ("__init__", "spaces/__init__", "measure/__init__", "align/__init__"),
+    "platonic": ("bench/platonic",),
+    "similarity": ("bench/similarity",),
 }  # fmt: skip
 DATASETS = {
     "align": ("wiki",),
     "privacy": ("wiki", "documents/posts", "documents/emails", "documents/notes"),
     "import": (),
+    "platonic": (),
+    "similarity": ("wiki",),
 }
 PLUMBING = ("align/registry",)  # says where methods are; a new one changes no number
 

@@ -15,7 +15,13 @@ from typing import Annotated, Union, get_args, get_type_hints
 
 from .alignment import Align, Diagnose, Score, Translate
 from .base import Command, say
-from .benches import BenchAlign, BenchImport, BenchPrivacy
+from .benches import (
+    BenchAlign,
+    BenchImport,
+    BenchPlatonic,
+    BenchPrivacy,
+    BenchSimilarity,
+)
 from .demo import Demo
 from .doctor import Doctor
 from .privacy import Attributes, Defend
@@ -39,7 +45,13 @@ GROUPS = {
     "data": ("Sets of vectors: show and make them.", {"show": Show, "make": Make}),
     "bench": (
         "Measure the book's tables.",
-        {"align": BenchAlign, "privacy": BenchPrivacy, "import": BenchImport},
+        {
+            "align": BenchAlign,
+            "import": BenchImport,
+            "platonic": BenchPlatonic,
+            "privacy": BenchPrivacy,
+            "similarity": BenchSimilarity,
+        },
     ),
     "doctor": Doctor,
 }

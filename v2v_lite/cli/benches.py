@@ -106,6 +106,60 @@ class BenchImport(Command):
         self.give(table, [f"{line}, ratio {table['ratio']:.2f}"])
 
 
+@dataclass(frozen=True)
+class BenchPlatonic(Command):
+    """Measure chapter 3's ladder of networks into book/results/platonic.json."""
+
+    quick: bool = False
+    """A smoke test; its numbers stay in the working folder."""
+    jobs: int = 2
+    """Processes that share the cores."""
+    work: Path = Path("runs/platonic")
+    """Folder of the rows measured so far."""
+
+    def run(self) -> None:
+        from ..bench import platonic, results
+        from ..spaces import DataError
+
+        if self.jobs < 1:
+            raise DataError(f"jobs = {self.jobs}, but at least 1 is needed")
+        plan = platonic.QUICK if self.quick else platonic.Plan()
+        work = self.work / "quick" if self.quick else self.work
+        table = platonic.measure_ladder(plan, work, self.jobs)
+        folder = work / "result" if self.quick else results.results_folder()
+        path = results.write("platonic", table, folder)
+        text = f"{len(table['rungs'])} rungs, {table['seeds']} seeds, n {table['n']}"
+        self.give({"out": path, "table": table}, [text])
+        say(f"{path} is written")
+
+
+@dataclass(frozen=True)
+class BenchSimilarity(Command):
+    """Measure what similarities cost beside the matrix products that they need."""
+
+    rows: int = 0
+    """Rows of each side; 0 takes all."""
+    write: bool = False
+    """Keep the result in book/results/similarity.json."""
+
+    def run(self) -> None:
+        from ..bench import results, similarity
+        from ..spaces import DataError
+
+        if self.rows and self.rows < 20:
+            raise DataError(f"rows = {self.rows}, but at least 20 are needed")
+        table = similarity.measure(n=self.rows)
+        if self.write:
+            say(f"{results.write('similarity', table)} is written")
+        lines = [
+            f"{name}: {row['seconds']} s, the products alone {row['products']} s "
+            f"(ratio {row['ratio']}), peak {row['peak_mb']} MB"
+            for name, row in table.items()
+            if isinstance(row, dict)
+        ]
+        self.give(table, lines)
+
+
 def _lines(table: dict) -> list[str]:
     from ..bench.table import OURS, PEER
     from ..bench.table import lines as table_lines
