@@ -28,9 +28,13 @@ PACKAGE = Path(__file__).resolve().parents[1]
 MADE_BY = {
     "align": ("align/selflearn", "align/mini", "align/paired", "align/floors",
               "align/diagnose", "measure/retrieval", "spaces/splits"),
+    "geometry": ("align/selflearn", "align/consensus", "align/gromov", "align/paired",
+                 "align/diagnose", "measure/retrieval", "measure/similarity",
+                 "bench/cases", "bench/trials"),
     "import": ("__init__", "spaces/__init__", "measure/__init__", "align/__init__"),
 }  # fmt: skip
-DATASETS = {"align": ("wiki",), "import": ()}
+DOCUMENTS = ("documents/posts", "documents/emails", "documents/notes")
+DATASETS = {"align": ("wiki",), "geometry": ("wiki", *DOCUMENTS), "import": ()}
 PLUMBING = ("align/registry",)  # says where methods are; a new one changes no number
 
 
