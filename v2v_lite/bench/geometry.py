@@ -50,10 +50,7 @@ class Plan:
 
     n: int = 4096
     pool: int = 2048
-    studied: tuple[tuple[str, str, int], ...] = (
-        ("minilm", "granite", 2),
-        ("granite", "wordllama", 1),
-    )
+    studied: tuple[tuple[str, str, int], ...] = (("minilm", "granite", 2),)
     pairs: tuple[tuple[str, str], ...] = tuple(permutations(NAMES, 2))
     consensus_rows: int = TRAIN_ROWS // len(NAMES)
     consensus_seeds: int = 2
