@@ -30,13 +30,18 @@ MADE_BY = {
               "align/diagnose", "measure/retrieval", "spaces/splits"),
     "privacy": ("privacy/attributes", "privacy/adapt", "privacy/defenses",
                 "align/selflearn", "measure/retrieval", "spaces/splits"),
+    "geometry": ("align/selflearn", "align/consensus", "align/gromov", "align/paired",
+                 "align/diagnose", "measure/retrieval", "measure/similarity",
+                 "bench/cases", "bench/trials"),
     "import": ("__init__", "spaces/__init__", "measure/__init__", "align/__init__"),
     "platonic": ("bench/platonic",),
     "similarity": ("bench/similarity",),
 }  # fmt: skip
+DOCUMENTS = ("documents/posts", "documents/emails", "documents/notes")
 DATASETS = {
     "align": ("wiki",),
-    "privacy": ("wiki", "documents/posts", "documents/emails", "documents/notes"),
+    "privacy": ("wiki", *DOCUMENTS),
+    "geometry": ("wiki", *DOCUMENTS),
     "import": (),
     "platonic": (),
     "similarity": ("wiki",),

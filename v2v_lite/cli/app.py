@@ -17,6 +17,7 @@ from .alignment import Align, Diagnose, Score, Translate
 from .base import Command, say
 from .benches import (
     BenchAlign,
+    BenchGeometry,
     BenchImport,
     BenchPlatonic,
     BenchPrivacy,
@@ -47,6 +48,7 @@ GROUPS = {
         "Measure the book's tables.",
         {
             "align": BenchAlign,
+            "geometry": BenchGeometry,
             "import": BenchImport,
             "platonic": BenchPlatonic,
             "privacy": BenchPrivacy,

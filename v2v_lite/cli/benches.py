@@ -84,6 +84,41 @@ class BenchPrivacy(Command):
 
 
 @dataclass(frozen=True)
+class BenchGeometry(Command):
+    """Measure where translation breaks into book/results/geometry.json; resumes."""
+
+    quick: bool = False
+    """A smoke test on few rows; its numbers stay in the working folder."""
+    only: Literal["all", "assumptions", "alignability", "consensus", "transport"] = (
+        "all"
+    )
+    """One part alone."""
+    jobs: int = 1
+    """Processes that share the cores."""
+    work: Path = Path("runs/bench")
+    """Folder of the rows measured so far and their translators."""
+
+    def run(self) -> None:
+        from ..bench import geometry, results
+        from ..spaces import DataError
+
+        if self.jobs < 1:
+            raise DataError(f"jobs = {self.jobs}, but at least 1 is needed")
+        plan = geometry.QUICK if self.quick else geometry.Plan()
+        work = self.work / "quick" if self.quick else self.work
+        parts = geometry.PARTS if self.only == "all" else (self.only,)
+        table, missing = geometry.run(plan, work, parts, self.jobs)
+        whole = not (missing or self.quick)
+        folder = results.results_folder() if whole else work / "result"
+        path = results.write("geometry", plain(table), folder)
+        if missing:
+            say(f"still missing: {', '.join(missing)}; `v2v bench geometry` goes on")
+        found = {"out": path, "missing": missing, "table": table}
+        self.give(found, geometry.lines(table))
+        say(f"{path} is written")
+
+
+@dataclass(frozen=True)
 class BenchImport(Command):
     """Measure what importing the library costs beside importing torch."""
 
