@@ -28,9 +28,15 @@ PACKAGE = Path(__file__).resolve().parents[1]
 MADE_BY = {
     "align": ("align/selflearn", "align/mini", "align/paired", "align/floors",
               "align/diagnose", "measure/retrieval", "spaces/splits"),
+    "inversion": ("privacy/inversion", "privacy/leaks", "align/selflearn",
+                  "measure/retrieval", "spaces/splits"),
     "import": ("__init__", "spaces/__init__", "measure/__init__", "align/__init__"),
 }  # fmt: skip
-DATASETS = {"align": ("wiki",), "import": ()}
+DATASETS = {
+    "align": ("wiki",),
+    "inversion": ("wiki", "documents/posts", "documents/emails", "documents/notes"),
+    "import": (),
+}
 PLUMBING = ("align/registry",)  # says where methods are; a new one changes no number
 
 

@@ -18,6 +18,7 @@ from .base import Command, say
 from .benches import BenchAlign, BenchImport
 from .demo import Demo
 from .doctor import Doctor
+from .inversion import BenchInversion, Inversion
 from .texts import Encode, Make, Show
 from .training import Train, with_options
 
@@ -29,11 +30,12 @@ GROUPS = {
     "translate": Translate,
     "score": Score,
     "diagnose": Diagnose,
+    "attack": ("Read what vectors give away.", {"inversion": Inversion}),
     "encode": Encode,
     "data": ("Sets of vectors: show and make them.", {"show": Show, "make": Make}),
     "bench": (
         "Measure the book's tables.",
-        {"align": BenchAlign, "import": BenchImport},
+        {"align": BenchAlign, "inversion": BenchInversion, "import": BenchImport},
     ),
     "doctor": Doctor,
 }
