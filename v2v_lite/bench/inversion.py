@@ -129,7 +129,17 @@ class Inversions:
             "words": config.words,
             **extra,
             **scores(texts, rows.tolist(), private, plan.attacker),
+            "nearest": self._nearest(some, own, rows.tolist(), private),
         }
+
+    def _nearest(
+        self, stolen: Tensor, own: Space, rows: list[int], private: Documents
+    ) -> dict:
+        # The rival that writes nothing: the attacker's nearest own document.
+        public = load_documents(self.name, "public").texts
+        near = (unit(stolen - own.mean) @ unit(own.vectors - own.mean).T).argmax(1)
+        texts = [public[i] for i in near.expand(len(rows)).tolist()]
+        return measured(texts, rows, private)
 
     def _vectors(
         self, private: Documents, true: Space, own: Space, work: Path
@@ -197,11 +207,7 @@ def config_for(name: str) -> SearchConfig:
 
 def scores(texts: list[str], rows: list[int], private: Documents, encoder: str) -> dict:
     """All measures with their control, the kinds of facts, labels, and examples."""
-    found = {}
-    for name, measure in MEASURES.items():
-        if name != "medication" or any(row.medication for row in private):
-            one = leak(texts, rows, private.rows, measure)
-            found[name] = asdict(one) | {"z": one.z}
+    found = measured(texts, rows, private)
     every = rows_of(encoder, texts)
     labels = document_space(private, encoder, "labels").vectors
     own = document_space(load_documents(private.name, "public"), encoder)
@@ -223,6 +229,16 @@ def scores(texts: list[str], rows: list[int], private: Documents, encoder: str) 
     found |= {"label": asdict(hit) | {"z": hit.z}, "cosine": asdict(near)}
     kinds = by_kind(texts, rows, private)
     return found | {"kinds": kinds, "examples": examples(texts, rows, private)}
+
+
+def measured(texts: list[str], rows: list[int], private: Documents) -> dict:
+    """The measures of words and facts with their control."""
+    found = {}
+    for name, measure in MEASURES.items():
+        if name != "medication" or any(row.medication for row in private):
+            one = leak(texts, rows, private.rows, measure)
+            found[name] = asdict(one) | {"z": one.z}
+    return found
 
 
 def by_kind(texts: list[str], rows: list[int], private: Documents) -> dict:

@@ -50,7 +50,7 @@ def holds(text: str, fact: str) -> bool:
     >>> holds("Started Metformin, 500 mg.", "metformin"), holds("£71,000", "71")
     (True, False)
     """
-    pattern = rf"(?<![\w.,])\W*{re.escape(fact.lower())}(?![\w]|[.,]\d)"
+    pattern = rf"(?<!\w)(?<!\d[.,]){re.escape(fact.lower())}(?!\w|[.,]\d)"
     return re.search(pattern, text.lower()) is not None
 
 
