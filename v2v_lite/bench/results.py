@@ -33,6 +33,8 @@ MADE_BY = {
     "geometry": ("align/selflearn", "align/consensus", "align/gromov", "align/paired",
                  "align/diagnose", "measure/retrieval", "measure/similarity",
                  "bench/cases", "bench/trials"),
+    "inversion": ("privacy/inversion", "privacy/leaks", "align/selflearn",
+                  "measure/retrieval", "spaces/splits"),
     "import": ("__init__", "spaces/__init__", "measure/__init__", "align/__init__"),
     "platonic": ("bench/platonic",),
     "similarity": ("bench/similarity",),
@@ -45,6 +47,7 @@ DATASETS = {
     "import": (),
     "platonic": (),
     "similarity": ("wiki",),
+    "inversion": ("wiki", *DOCUMENTS),
 }
 PLUMBING = ("align/registry",)  # says where methods are; a new one changes no number
 

@@ -25,6 +25,7 @@ from .benches import (
 )
 from .demo import Demo
 from .doctor import Doctor
+from .inversion import BenchInversion, Inversion
 from .privacy import Attributes, Defend
 from .texts import Encode, Make, Show
 from .training import Train, with_options
@@ -39,7 +40,7 @@ GROUPS = {
     "diagnose": Diagnose,
     "attack": (
         "Read stolen vectors without a pair.",
-        {"attributes": Attributes},
+        {"attributes": Attributes, "inversion": Inversion},
     ),
     "defend": Defend,
     "encode": Encode,
@@ -50,6 +51,7 @@ GROUPS = {
             "align": BenchAlign,
             "geometry": BenchGeometry,
             "import": BenchImport,
+            "inversion": BenchInversion,
             "platonic": BenchPlatonic,
             "privacy": BenchPrivacy,
             "similarity": BenchSimilarity,
