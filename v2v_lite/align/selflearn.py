@@ -238,7 +238,8 @@ def unattenuated(
         a, b = scalings(kernel, sinkhorn)
         with coarse_products():
             pulled = kernel @ (rows * b[:, None])
-        lost = lost * (rows * a[:, None] * pulled).sum(dim=0).clamp_min(1e-6)
+        kept = (rows * a[:, None] * pulled).sum(dim=0)
+        lost = lost * kept.clamp_min(0.01 * kept.max())  # noise keeps nothing
     strength = shared.s / lost.sqrt()
     return strength / strength.max()
 
