@@ -148,18 +148,6 @@ def lines(table: dict) -> list[str]:
             f"{row['whitened_top1']['median']:.3f}  diagnosis "
             f"{row['diagnosis']['median']:.2f}"
         )
-    for name, found in table.get("alignability", {}).get("spearman", {}).items():
-        text.append(f"{name} foretells the rank: {found}")
-    for row in table.get("consensus", ()):
-        for name in ("pairwise", "six maps", "twelve maps"):
-            top1 = [s["top1"] for s in row[name].values()]
-            mean = sum(top1) / len(top1)
-            text.append(f"{name}: mean top-1 {mean:.3f}, least {min(top1):.3f}")
-    for row in table.get("transport", ()):
-        text.append(
-            f"{row['method']} {row['source']} to {row['target']}, {row['rows']} texts: "
-            f"top-1 {row['top1']:.2f} in {row['seconds']:.1f} s"
-        )
     return text
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 from .base import Command, plain, say
@@ -23,22 +25,9 @@ class BenchAlign(Command):
     """Folder of the rows measured so far and their translators."""
 
     def run(self) -> None:
-        from ..bench import align, results
-        from ..spaces import DataError
+        from ..bench import align
 
-        if self.jobs < 1:
-            raise DataError(f"jobs = {self.jobs}, but at least 1 is needed")
-        plan = align.QUICK if self.quick else align.Plan()
-        work = self.work / "quick" if self.quick else self.work
-        parts = align.PARTS if self.only == "all" else (self.only,)
-        table, missing = align.run(plan, work, parts, self.jobs)
-        whole = not (missing or self.quick)
-        folder = results.results_folder() if whole else work / "result"
-        path = results.write("align", plain(table), folder)
-        if missing:
-            say(f"still missing: {', '.join(missing)}; `v2v bench align` goes on")
-        self.give({"out": path, "missing": missing, "table": table}, _lines(table))
-        say(f"{path} is written")
+        _measure(self, "align", align, _lines)
 
 
 @dataclass(frozen=True)
@@ -99,23 +88,9 @@ class BenchGeometry(Command):
     """Folder of the rows measured so far and their translators."""
 
     def run(self) -> None:
-        from ..bench import geometry, results
-        from ..spaces import DataError
+        from ..bench import geometry
 
-        if self.jobs < 1:
-            raise DataError(f"jobs = {self.jobs}, but at least 1 is needed")
-        plan = geometry.QUICK if self.quick else geometry.Plan()
-        work = self.work / "quick" if self.quick else self.work
-        parts = geometry.PARTS if self.only == "all" else (self.only,)
-        table, missing = geometry.run(plan, work, parts, self.jobs)
-        whole = not (missing or self.quick)
-        folder = results.results_folder() if whole else work / "result"
-        path = results.write("geometry", plain(table), folder)
-        if missing:
-            say(f"still missing: {', '.join(missing)}; `v2v bench geometry` goes on")
-        found = {"out": path, "missing": missing, "table": table}
-        self.give(found, geometry.lines(table))
-        say(f"{path} is written")
+        _measure(self, "geometry", geometry, geometry.lines)
 
 
 @dataclass(frozen=True)
@@ -141,6 +116,7 @@ class BenchImport(Command):
         self.give(table, [f"{line}, ratio {table['ratio']:.2f}"])
 
 
+<<<<<<< HEAD
 @dataclass(frozen=True)
 class BenchPlatonic(Command):
     """Measure chapter 3's ladder of networks into book/results/platonic.json."""
@@ -193,6 +169,30 @@ class BenchSimilarity(Command):
             if isinstance(row, dict)
         ]
         self.give(table, lines)
+=======
+def _measure(
+    command: BenchAlign | BenchGeometry,
+    name: str,
+    bench: ModuleType,
+    lines: Callable[[dict], list[str]],
+) -> None:
+    from ..bench import results
+    from ..spaces import DataError
+
+    if command.jobs < 1:
+        raise DataError(f"jobs = {command.jobs}, but at least 1 is needed")
+    plan = bench.QUICK if command.quick else bench.Plan()
+    work = command.work / "quick" if command.quick else command.work
+    parts = bench.PARTS if command.only == "all" else (command.only,)
+    table, missing = bench.run(plan, work, parts, command.jobs)
+    whole = not (missing or command.quick)
+    folder = results.results_folder() if whole else work / "result"
+    path = results.write(name, plain(table), folder)
+    if missing:
+        say(f"still missing: {', '.join(missing)}; `v2v bench {name}` goes on")
+    command.give({"out": path, "missing": missing, "table": table}, lines(table))
+    say(f"{path} is written")
+>>>>>>> geo2
 
 
 def _lines(table: dict) -> list[str]:
