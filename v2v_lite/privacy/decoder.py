@@ -1,8 +1,8 @@
 r"""A small transformer that reads a vector and writes a text, trained on own texts.
 
-$p(w_t \mid w_{<t}, z)$ by a causal transformer that adds a linear map of the vector
-to every position. It learns from the attacker's encoder alone: vectors of texts that he owns.
-Noise is added in training, since the vectors to be inverted are translations.
+$p(w_t \mid w_{<t}, z)$ by a causal transformer that adds a linear map of the vector to
+every position. It learns from the attacker's encoder alone: vectors of texts that he
+owns. Noise is added in training, since the vectors to be inverted are translations.
 """
 
 from __future__ import annotations

@@ -39,10 +39,10 @@ class SearchConfig:
 
     `kappa` is the concentration of the noise, in nats for a cosine of one; it grows in
     proportion to the words of a beginning. `tilt` is how far the vector bends the
-    proposals; `bonus` nats for each further word, without
-    which the shortest text would be the likeliest. `exact` is how many candidates a row
-    and step are encoded; with 0 the word table guides alone and the encoder only
-    chooses among the `keep` best texts.
+    proposals; `bonus` nats for each further word, without which the shortest text would
+    be the likeliest. `exact` is how many candidates a row and step are encoded; with 0
+    the word table guides alone and the encoder only chooses among the `keep` best
+    texts. The constants were set on sixty private notes; see chapter 14.
     """
 
     beam: int = 8
