@@ -100,14 +100,14 @@ def lines_of_code(path: Path) -> int:
 
 
 def test_the_library_is_small():
-    """About 5,500 lines of code for a person to read; what explains it is free.
+    """About 6,200 lines of code for a person to read; what explains it is free.
 
     Figures, measuring and the command line show what the library does; they are not it.
     """
     around = ("show", "checks", "bench", "cli", "__main__")
     lines = {path: lines_of_code(path) for path in FILES}
-    assert sum(n for path, n in lines.items() if floor_of(path) not in around) <= 5500
-    assert sum(n for path, n in lines.items() if floor_of(path) in around) <= 2000
+    assert sum(n for path, n in lines.items() if floor_of(path) not in around) <= 6200
+    assert sum(n for path, n in lines.items() if floor_of(path) in around) <= 3600
 
 
 def test_the_library_does_not_print():

@@ -9,7 +9,8 @@ from scipy.optimize import linear_sum_assignment
 from v2v_lite.align import SelfLearn, SelfLearnConfig, Translator
 from v2v_lite.align.anchors import AnchorConfig
 from v2v_lite.align.base import polar
-from v2v_lite.align.selflearn import Phase, Shared, self_learn, transport, whitening
+from v2v_lite.align.selflearn import Phase, Shared, self_learn, whitening
+from v2v_lite.align.sinkhorn import transport
 from v2v_lite.measure import score
 from v2v_lite.spaces import DataError, Space, load, unit, unpaired
 

@@ -17,6 +17,7 @@ from v2v_lite.align import (
     Translator,
     TransportConfig,
 )
+from v2v_lite.align.transport import sinkhorn
 from v2v_lite.measure import score
 from v2v_lite.spaces import DataError, Space, unit
 
@@ -135,6 +136,27 @@ def test_the_plan_is_no_worse_than_pots_own_start():
     assert model.history[0].objective <= value + 1e-6
 
 
+def test_more_starts_end_no_higher_and_the_seed_decides():
+    a, b = cloud(25), cloud(25, seed=9)
+    few, many, again = (
+        EntropicGromov(TransportConfig(epsilon=0.005, starts=k)).fit(a, b, seed=1)
+        for k in (1, 5, 5)
+    )
+    ends = [model.history[0].objective for model in (few, many, again)]
+    assert ends[1] <= ends[0] and ends[1] == ends[2]
+    assert torch.equal(many.images, again.images)
+
+
+@pytest.mark.parametrize("moved", [0.0, 1e4])
+def test_a_cold_plan_leaves_no_row_out_wherever_its_costs_lie(moved):
+    cost = np.random.default_rng(0).random((6, 6))
+    shifted = cost + moved * np.arange(6)[:, None] - moved * np.arange(6)
+    plan = sinkhorn(shifted, 0.05, 5000)
+    np.testing.assert_allclose(plan.sum(1), 1 / 6, atol=1e-6)
+    np.testing.assert_allclose(plan, ot.sinkhorn(*[np.full(6, 1 / 6)] * 2, cost, 0.05,
+        method="sinkhorn_log", numItermax=5000), atol=1e-6)  # fmt: skip
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_new_row_lies_between_its_neighbours_translations(name):
     a, b = cloud(40), cloud(40, 4, seed=9)
@@ -174,6 +196,8 @@ def test_rows_that_no_one_was_left_for_take_their_neighbours():
 def test_bad_input():
     with pytest.raises(DataError, match="rows must be"):
         TransportConfig(rows=1)
+    with pytest.raises(DataError, match="starts >= 1"):
+        TransportConfig(starts=0)
     with pytest.raises(DataError, match="epsilon = 0"):
         TransportConfig(epsilon=0)
     with pytest.raises(DataError, match="needs 2"):

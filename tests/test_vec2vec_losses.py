@@ -143,3 +143,35 @@ def test_cosines_keep_their_precision_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = losses.gram(x)
     torch.testing.assert_close(found, x @ x.mT, atol=1e-6, rtol=0)
+
+
+def test_density_is_its_double_loop():
+    x, y, tau = rows(1, 5, 3)[0], rows(1, 4, 3, seed=1)[0], 0.3
+
+    def p(z, others):
+        return sum(math.exp(z @ one / tau) for one in others) / len(others)
+
+    q_fake = [math.log(p(x[i], [x[k] for k in range(5) if k != i])) for i in range(5)]
+    p_fake = [math.log(p(z, y)) for z in x]
+    q_real = [math.log(p(z, x)) for z in y]
+    want = (sum(q_fake) - sum(p_fake)) / 5 - sum(q_real) / 4
+    assert losses.density(x[None], y[None], tau).item() == pytest.approx(want)
+
+
+def test_density_is_least_where_the_fakes_are_real():
+    # On the circle, two crowds; fakes turned away from the real ones cost more.
+    angle = torch.tensor([0.0, 0.1, 0.2, 2.0, 2.1], dtype=torch.float64)
+    real = torch.stack([angle.cos(), angle.sin()], dim=-1)[None]
+
+    def turned(by):
+        a = angle + 0.05 + by
+        return torch.stack([a.cos(), a.sin()], dim=-1)[None]
+
+    values = [losses.density(turned(by), real, 0.05).item() for by in (0, 0.3, 0.9)]
+    assert values[0] < values[1] < values[2]
+
+
+def test_density_has_the_gradient_of_finite_differences():
+    x = rows(2, 4, 3).requires_grad_()
+    y = rows(2, 5, 3, seed=1).requires_grad_()
+    assert gradcheck(lambda a, b: losses.density(a, b, 0.2), (x, y))

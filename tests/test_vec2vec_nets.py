@@ -16,6 +16,7 @@ from v2v_lite.vec2vec import (
     SeedLayerNorm,
     SeedLinear,
 )
+from v2v_lite.vec2vec.nets import dropout
 
 SMALL = NetConfig(latent=9, width=12, dropout=0.0)
 LINEAR = replace(SOUND.net, width=10)
@@ -118,6 +119,39 @@ def test_weights_are_kaiming_normal_with_zero_bias_and_seeded():
     assert layer.weight.mean().abs() < 1e-3 and (layer.bias == 0).all()
     assert torch.equal(layer.weight, same.weight)
     assert not torch.equal(layer.weight[0], layer.weight[1])
+
+
+def test_batches_that_go_together_are_batches_that_go_alone():
+    """Also in training: statistics, and their running means, batch by batch."""
+    config = replace(SMALL, backbone_depth=4)
+    pair = [Nets({"a": 7, "b": 5}, config, 2, gen()).double() for _ in "12"]
+    x, y, z = rows(2, 6, 7), rows(2, 6, 5), rows(2, 6, 7, seed=2)
+    together = pair[0].encode_all([("a", x), ("b", y), ("a", z)])
+    alone = [pair[1].encode("a", x), pair[1].encode("b", y), pair[1].encode("a", z)]
+    for k in range(3):
+        torch.testing.assert_close(together[:, k], alone[k])
+    out = pair[0].decode("b", together)
+    for k in range(3):
+        torch.testing.assert_close(out[:, k], pair[1].decode("b", alone[k]))
+    one, two = (nets.state_dict() for nets in pair)
+    for key in one:
+        torch.testing.assert_close(one[key], two[key])
+
+
+def test_dropout_on_a_cpu_is_torchs_in_its_share_and_its_scale():
+    torch.manual_seed(0)
+    for share in (0.1, 0.5, 0.9):
+        for shape in ((1, 300, 301), (3,)):
+            h = torch.full(shape, 2.0, requires_grad=True)
+            out = dropout(h, share)
+            kept = out != 0
+            assert torch.allclose(out[kept], torch.tensor(2 / (1 - share)))
+            if h.numel() > 9:
+                assert kept.float().mean().item() == pytest.approx(1 - share, abs=0.005)
+                side = (kept[0, :, 1:] & kept[0, :, :-1]).float().mean().item()
+                assert side == pytest.approx((1 - share) ** 2, abs=0.01)
+            out.sum().backward()
+            assert torch.equal(h.grad != 0, kept)
 
 
 def test_dropout_drops_its_share_in_training_alone_and_follows_the_default_generator():

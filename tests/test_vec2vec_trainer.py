@@ -659,8 +659,11 @@ train(world(), out=out + "/again", loop=OFTEN, resume=True, device="cpu")
 """
     (tmp_path / "both.py").write_text(code)
     call = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone",
-        "--nproc-per-node", "2", str(tmp_path / "both.py"), str(tmp_path),
+        # Accelerate 1.15 makes one process of `--cpu --num_processes 2`, silently.
+        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu",
+        "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no",
+        "--dynamo_backend", "no", "--main_process_port", "0",
+        str(tmp_path / "both.py"), str(tmp_path),
     ]  # fmt: skip
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(call, cwd=ROOT, env=env, capture_output=True, text=True)

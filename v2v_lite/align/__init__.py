@@ -24,14 +24,8 @@ _HOMES = {
     "mini": ("MiniConfig", "MiniVec2Vec"),
     "anchors": ("AnchorConfig", "Anchors", "find_anchors", "match_kernels"),
     "selflearn": ("Phase", "SelfLearn", "SelfLearnConfig"),
-    "transport": (
-        "EarthMover",
-        "EntropicGromov",
-        "GromovWasserstein",
-        "Hungarian",
-        "Sinkhorn",
-        "TransportConfig",
-    ),
+    "transport": ("EarthMover", "Hungarian", "Sinkhorn", "TransportConfig"),
+    "gromov": ("EntropicGromov", "GromovWasserstein"),
     "consensus": ("Consensus", "ConsensusMap", "synchronise"),
     "diagnose": ("Diagnosis",),
 }

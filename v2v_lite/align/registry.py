@@ -64,8 +64,8 @@ METHODS = Methods(
         "hungarian": "transport",
         "emd": "transport",
         "sinkhorn": "transport",
-        "gw": "transport",
-        "gw-entropic": "transport",
+        "gw": "gromov",
+        "gw-entropic": "gromov",
         "consensus": "consensus",
         "vec2vec": ".vec2vec.translator",  # a floor above, imported when asked for
     }

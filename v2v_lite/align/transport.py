@@ -9,8 +9,8 @@ P_{ij}$. What it minimises:
   (the narrower side is filled up with zeros), so these find nothing, at a high cosine:
   the plan only answers with real target rows, or with their mean. `through` gives the
   cost a meaning: a fitted translator that takes the source rows over first.
-- **Gromov-Wasserstein**: $\sum_{ijkl} (D^x_{ik} - D^y_{jl})^2 P_{ij} P_{kl}$, where D
-  are the cosine distances *within* either side (Mémoli 2011): truly unpaired.
+- **Gromov-Wasserstein** (`gromov`) compares distances within either side instead, and
+  is truly unpaired.
 
 The paper's baseline is *oracle-aided* (arXiv 2505.12540, section 5): both sides are
 encodings of the same texts, their order alone unknown, and of all solvers the truth
@@ -49,15 +49,17 @@ class TransportConfig:
     """`rows` a side that are matched (drawn where there are more; a plan takes 8 bytes
     for each pair, and its time grows with their cube), `epsilon`, the temperature of
     entropic plans in standard deviations of the cost (Sinkhorn) or mean squared
-    distances (Gromov-Wasserstein), and the `neighbours` that answer for a new row."""
+    distances (Gromov-Wasserstein), the `neighbours` that answer for a new row, and from
+    how many `starts` a method descends that is not convex (Gromov-Wasserstein)."""
 
     rows: int = 2048
     epsilon: float = 0.1
     neighbours: int = 8
+    starts: int = 2
 
     def __post_init__(self) -> None:
-        if self.rows < 2 or self.neighbours < 1:
-            raise DataError(f"{self}: rows must be >= 2 and neighbours >= 1")
+        if self.rows < 2 or min(self.neighbours, self.starts) < 1:
+            raise DataError(f"{self}: rows must be >= 2, neighbours and starts >= 1")
         if not self.epsilon > 0:
             raise DataError(
                 f"epsilon = {self.epsilon}; a temperature above 0 is needed"
@@ -80,7 +82,9 @@ class PlanTranslator(Translator):
         self.config = config or self.defaults
 
     @abstractmethod
-    def _plan(self, source: Space, target: Space) -> tuple[np.ndarray, float]:
+    def _plan(
+        self, source: Space, target: Space, generator: torch.Generator, bar
+    ) -> tuple[np.ndarray, float]:
         """The plan `(n, m)` and what it reached."""
 
     def _fit(
@@ -89,10 +93,9 @@ class PlanTranslator(Translator):
         from tqdm.auto import tqdm
 
         clock, generator = time.perf_counter(), torch.Generator().manual_seed(seed)
-        with tqdm(total=1, desc=self.name, disable=not progress) as bar:
+        with tqdm(desc=self.name, disable=not progress) as bar:
             a, b = (_draw(s, self.config.rows, generator) for s in (source, target))
-            plan, objective = self._plan(a, b)
-            bar.update()
+            plan, objective = self._plan(a, b, generator, bar)
         plan = torch.as_tensor(plan, dtype=torch.float32, device=b.vectors.device)
         mass = plan.sum(dim=1)
         kept = mass > 0  # an assignment leaves rows out where the source has more
@@ -140,7 +143,9 @@ class CrossTranslator(PlanTranslator):
     @abstractmethod
     def _solve(self, cost: np.ndarray) -> np.ndarray: ...
 
-    def _plan(self, source: Space, target: Space) -> tuple[np.ndarray, float]:
+    def _plan(
+        self, source: Space, target: Space, generator: torch.Generator, bar
+    ) -> tuple[np.ndarray, float]:
         x, y = source.vectors, target.vectors
         if self.through is not None:
             x = self.through.translate(source)
@@ -153,6 +158,7 @@ class CrossTranslator(PlanTranslator):
         x, y = (pad(z, (0, width - z.shape[1])).double() for z in (x, y))
         cost = (1 - x @ y.T).cpu().numpy()
         plan = self._solve(cost)
+        bar.update()
         return plan, 1 - float((plan * cost).sum() / plan.sum())
 
 
@@ -179,7 +185,7 @@ class EarthMover(CrossTranslator):
     def _solve(self, cost: np.ndarray) -> np.ndarray:
         import ot
 
-        return ot.emd(*_uniform(cost.shape), cost, numItermax=10_000_000)
+        return ot.emd(*uniform(cost.shape), cost, numItermax=10_000_000)
 
 
 @register
@@ -192,64 +198,7 @@ class Sinkhorn(CrossTranslator):
     def _solve(self, cost: np.ndarray) -> np.ndarray:
         spread = cost.std()
         cost = (cost - cost.min()) / (spread if spread > 0 else 1.0)
-        return _sinkhorn(cost, self.config.epsilon, 1000)
-
-
-@register
-class GromovWasserstein(PlanTranslator):
-    """The plan that keeps distances within either side; unpaired, any widths.
-
-    Not convex, so it descends from two starts and keeps the better end: all rows alike,
-    and the plan between the rows' sorted distances (Mémoli's third lower bound), which
-    is already right for a rotated copy. Time is some dozens of EMDs: hence fewer rows.
-    """
-
-    name = "gw"
-    defaults = TransportConfig(rows=1024)
-
-    def _plan(self, source: Space, target: Space) -> tuple[np.ndarray, float]:
-        import ot
-
-        d_x, d_y = _distances(source), _distances(target)
-        weights = _uniform((len(d_x), len(d_y)))
-        found = []
-        for start in (None, ot.emd(*weights, _profiles(d_x, d_y))):
-            plan, log = self._descend(d_x, d_y, *weights, start)
-            found.append((float(log["gw_dist"]), plan))
-        objective, plan = min(found, key=lambda pair: pair[0])
-        return plan, objective
-
-    def _descend(self, d_x, d_y, p, q, start) -> tuple[np.ndarray, dict]:
-        import ot
-
-        return ot.gromov.gromov_wasserstein(
-            d_x, d_y, p, q, "square_loss", symmetric=True, log=True, G0=start,
-            max_iter=200,
-        )  # fmt: skip
-
-
-@register
-class EntropicGromov(GromovWasserstein):
-    """Gromov-Wasserstein less epsilon times the plan's entropy (Peyré et al. 2016)."""
-
-    name = "gw-entropic"
-    defaults = TransportConfig(rows=1024, epsilon=0.002)
-
-    ROUNDS, STEPS = 100, 200
-
-    def _descend(self, d_x, d_y, p, q, start) -> tuple[np.ndarray, dict]:
-        # POT's own loop (mirror descent) takes no stabilised Sinkhorn, and its plain
-        # one underflows at temperatures low enough to find anything.
-        from ot.gromov import gwggrad, gwloss, init_matrix
-
-        parts = init_matrix(d_x, d_y, p, q, "square_loss")
-        plan = np.outer(p, q) if start is None else start
-        for _ in range(self.ROUNDS):
-            cost = gwggrad(*parts, plan)
-            old, plan = plan, _sinkhorn(cost, self.config.epsilon, self.STEPS)
-            if np.abs(plan - old).sum() < 1e-6:
-                break
-        return plan, {"gw_dist": gwloss(*parts, plan)}
+        return sinkhorn(cost, self.config.epsilon, 1000)
 
 
 def _draw(space: Space, rows: int, generator: torch.Generator) -> Space:
@@ -259,35 +208,24 @@ def _draw(space: Space, rows: int, generator: torch.Generator) -> Space:
     return space.take(kept)
 
 
-def _uniform(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def uniform(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Equal weights of n and of m rows."""
     n, m = shape
     return np.full(n, 1 / n), np.full(m, 1 / m)
 
 
-def _sinkhorn(cost: np.ndarray, epsilon: float, steps: int) -> np.ndarray:
+def sinkhorn(cost: np.ndarray, epsilon: float, steps: int) -> np.ndarray:
+    """The entropic plan of a cost `(n, m)` between equal weights, stabilised."""
     import ot
 
+    # A constant added to a row or column changes no plan. Less their minima, every row
+    # and column has an entry at 0, and none underflows however cold.
+    cost = cost - cost.min(axis=1, keepdims=True)
+    cost -= cost.min(axis=0, keepdims=True)
     return ot.sinkhorn(
-        *_uniform(cost.shape), cost, epsilon, method="sinkhorn_stabilized",
+        *uniform(cost.shape), cost, epsilon, method="sinkhorn_stabilized",
         numItermax=steps, stopThr=1e-7, warn=False,
     )  # fmt: skip
-
-
-def _distances(space: Space) -> np.ndarray:
-    # Root mean square 1, or two encoders' different spread would be a cost of its own.
-    if (space.vectors - space.vectors[0]).abs().max() < 1e-6:
-        raise DataError(f"{space.name}: all rows are alike; there is nothing to keep")
-    x = centred(space)[0].double()
-    distances = (1 - x @ x.T).clamp_min_(0).fill_diagonal_(0).cpu().numpy()
-    return distances / np.sqrt((distances**2).mean())
-
-
-def _profiles(d_x: np.ndarray, d_y: np.ndarray, points: int = 100) -> np.ndarray:
-    # (n, m) squared differences of the rows' sorted distances, at equal quantiles.
-    at = (np.arange(points) + 0.5) / points
-    a, b = (np.quantile(d, at, axis=1).T for d in (d_x, d_y))
-    squares = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
-    return np.maximum(squares, 0) / points
 
 
 def _safe(rows: Tensor) -> Tensor:

@@ -27,12 +27,12 @@ from ..privacy import (
     facts_of,
     holds,
     invert,
-    leak,
     medication_found,
-    recentre,
     token_f1,
     tokens,
 )
+from ..privacy.guide import recentre
+from ..privacy.leaks import leak
 from ..spaces import Documents, Space, document_space, encode, load_documents, unit
 from .pool import Store, run_all
 from .results import DATASETS, MADE_BY, code_hash, data_hash

@@ -28,14 +28,26 @@ PACKAGE = Path(__file__).resolve().parents[1]
 MADE_BY = {
     "align": ("align/selflearn", "align/mini", "align/paired", "align/floors",
               "align/diagnose", "measure/retrieval", "spaces/splits"),
+    "privacy": ("privacy/attributes", "privacy/adapt", "privacy/defenses",
+                "align/selflearn", "measure/retrieval", "spaces/splits"),
+    "geometry": ("align/selflearn", "align/consensus", "align/gromov", "align/paired",
+                 "align/diagnose", "measure/retrieval", "measure/similarity",
+                 "bench/cases", "bench/trials"),
     "inversion": ("privacy/inversion", "privacy/leaks", "align/selflearn",
                   "measure/retrieval", "spaces/splits"),
     "import": ("__init__", "spaces/__init__", "measure/__init__", "align/__init__"),
+    "platonic": ("bench/platonic",),
+    "similarity": ("bench/similarity",),
 }  # fmt: skip
+DOCUMENTS = ("documents/posts", "documents/emails", "documents/notes")
 DATASETS = {
     "align": ("wiki",),
-    "inversion": ("wiki", "documents/posts", "documents/emails", "documents/notes"),
+    "privacy": ("wiki", *DOCUMENTS),
+    "geometry": ("wiki", *DOCUMENTS),
     "import": (),
+    "platonic": (),
+    "similarity": ("wiki",),
+    "inversion": ("wiki", *DOCUMENTS),
 }
 PLUMBING = ("align/registry",)  # says where methods are; a new one changes no number
 

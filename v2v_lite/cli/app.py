@@ -15,10 +15,18 @@ from typing import Annotated, Union, get_args, get_type_hints
 
 from .alignment import Align, Diagnose, Score, Translate
 from .base import Command, say
-from .benches import BenchAlign, BenchImport
+from .benches import (
+    BenchAlign,
+    BenchGeometry,
+    BenchImport,
+    BenchPlatonic,
+    BenchPrivacy,
+    BenchSimilarity,
+)
 from .demo import Demo
 from .doctor import Doctor
 from .inversion import BenchInversion, Inversion
+from .privacy import Attributes, Defend
 from .texts import Encode, Make, Show
 from .training import Train, with_options
 
@@ -30,12 +38,24 @@ GROUPS = {
     "translate": Translate,
     "score": Score,
     "diagnose": Diagnose,
-    "attack": ("Read what vectors give away.", {"inversion": Inversion}),
+    "attack": (
+        "Read stolen vectors without a pair.",
+        {"attributes": Attributes, "inversion": Inversion},
+    ),
+    "defend": Defend,
     "encode": Encode,
     "data": ("Sets of vectors: show and make them.", {"show": Show, "make": Make}),
     "bench": (
         "Measure the book's tables.",
-        {"align": BenchAlign, "inversion": BenchInversion, "import": BenchImport},
+        {
+            "align": BenchAlign,
+            "geometry": BenchGeometry,
+            "import": BenchImport,
+            "inversion": BenchInversion,
+            "platonic": BenchPlatonic,
+            "privacy": BenchPrivacy,
+            "similarity": BenchSimilarity,
+        },
     ),
     "doctor": Doctor,
 }

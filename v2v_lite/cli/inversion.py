@@ -86,7 +86,7 @@ class Inversion(Command):
 
     def _translated(self, vectors: Space, own: Space) -> Space:
         from ..align import Translator
-        from ..privacy import recentre
+        from ..privacy.guide import recentre
 
         model = Translator.load(self.translator)
         moved = recentre(model.translate(vectors), own.vectors)

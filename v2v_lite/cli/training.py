@@ -1,6 +1,13 @@
 """`v2v train`: vec2vec by a preset of which every field is an option.
 
-On several GPUs: `accelerate launch --module v2v_lite train ...`.
+On one GPU, or none, nothing is to be done. Several processes share each step's batch:
+
+    accelerate launch --multi_gpu --num_processes 8 --module v2v_lite train ...
+    accelerate launch --multi_gpu --num_machines 2 --machine_rank 0 \
+        --main_process_ip ... --num_processes 16 --module v2v_lite train ...
+
+Without a GPU the first line makes processes on the CPU, for a trial. Not so `--cpu
+--num_processes 2`: Accelerate 1.15 makes one process of it, and does not say so.
 """
 
 from __future__ import annotations
@@ -19,11 +26,15 @@ if TYPE_CHECKING:
 RUN = "run.json"  # what --resume needs to know beside the checkpoint
 SPACES = ("source", "target")
 WORDS = (*SPACES, "preset", "seeds", "seed", "n_train", "device")
-PARTS = ("net", "game", "loss", "optim", "centred", "start")  # of a preset
+PARTS = (  # of a preset
+    "net", "game", "loss", "optim", "centred", "whitened", "start", "anchor_runs",
+)  # fmt: skip
 HELP = {
     "source": "Bundled name (minilm, granite, arctic, wordllama) or file.",
     "target": "The same for the space to translate into, the known one.",
     "centred": "Centre rows by their space's training mean.",
+    "whitened": "Whiten them too, by a prior of so many rows; 0 does not.",
+    "anchor_runs": "Clusterings behind the anchors of the start.",
     "start": "Random weights, or linear adapters from an unpaired method's map.",
 }
 

@@ -1,24 +1,36 @@
-"""Privacy: what a stolen vector database gives away, and what helps."""
+"""What a stolen vector database gives away, and what its owner can do about it.
 
-from .decoder import Decoder, DecoderConfig
-from .guide import Guide, recentre
-from .inversion import Inverted, SearchConfig, Stopped, invert
-from .leaks import (
+Two modules have a `Leak` and a `leak` of their own: those here are of `attributes`,
+those of texts are in `leaks`.
+"""
+
+from .adapt import AdaptConfig, adapt, recentre
+from .attributes import (
+    PROMPTS,
     Leak,
-    facts_found,
-    facts_of,
-    holds,
+    check_labels,
+    controls,
+    label_vectors,
     leak,
-    medication_found,
-    token_f1,
+    read_described,
+    scores,
 )
+from .decoder import Decoder, DecoderConfig
+from .defenses import DEFENSES, Defense, crossing, recall, rotation
+from .guide import Guide
+from .inversion import Inverted, SearchConfig, Stopped, invert
+from .leaks import facts_found, facts_of, holds, medication_found, token_f1
 from .proposals import END, CausalLM, NgramLM, Proposal, tokens
 
 __all__ = [
+    "DEFENSES",
     "END",
+    "PROMPTS",
+    "AdaptConfig",
     "CausalLM",
     "Decoder",
     "DecoderConfig",
+    "Defense",
     "Guide",
     "Inverted",
     "Leak",
@@ -26,13 +38,22 @@ __all__ = [
     "Proposal",
     "SearchConfig",
     "Stopped",
+    "adapt",
+    "check_labels",
+    "controls",
+    "crossing",
     "facts_found",
     "facts_of",
     "holds",
     "invert",
+    "label_vectors",
     "leak",
     "medication_found",
+    "read_described",
+    "recall",
     "recentre",
+    "rotation",
+    "scores",
     "token_f1",
     "tokens",
 ]

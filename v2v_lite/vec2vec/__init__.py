@@ -19,9 +19,10 @@ _HOMES = {
         "RELEASED",
         "SOUND",
     ),
-    "nets": ("Nets", "SeedBatchNorm", "SeedLayerNorm", "SeedLinear"),
+    "nets": ("Nets", "SeedBatchNorm", "SeedLinear"),
     "losses": (
         "cycle",
+        "density",
         "gram",
         "mmd",
         "reconstruction",
@@ -29,7 +30,15 @@ _HOMES = {
         "vsp_released",
         "vsp_sound",
     ),
-    "adversary": ("Discriminator", "d_loss", "frozen", "g_loss", "gradient_penalty"),
+    "adversary": (
+        "Discriminator",
+        "Glasses",
+        "SeedLayerNorm",
+        "d_loss",
+        "frozen",
+        "g_loss",
+        "gradient_penalty",
+    ),
     "step": (
         "Flow",
         "Players",

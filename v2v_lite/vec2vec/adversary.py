@@ -15,8 +15,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..spaces.files import DataError
-from .nets import SeedLayerNorm, SeedLinear, at_least_float32
+from .nets import SeedLinear, at_least_float32
 from .presets import GameConfig
+
+
+class SeedLayerNorm(nn.Module):
+    """Layer normalisation of `(S, B, w)`, with a gain and a bias for each seed."""
+
+    def __init__(self, seeds: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(seeds, 1, width))
+        self.bias = nn.Parameter(torch.zeros(seeds, 1, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = self.weight.shape[2:]
+        if len(x) == 1:  # one kernel
+            return F.layer_norm(x, shape, self.weight.view(-1), self.bias.view(-1))
+        return (F.layer_norm(x, shape) * self.weight).add_(self.bias)
 
 
 class Discriminator(nn.Module):
@@ -57,6 +72,25 @@ class Discriminator(nn.Module):
         sizes = [rows.shape[1] for rows in groups]
         logits = self(torch.cat(groups, dim=1)).view(self.seeds, self.members, -1)
         return tuple(part.flatten(1) for part in logits.split(sizes, dim=-1))
+
+
+class Glasses(nn.Module):
+    """What a judge sees of a space: rows `(S, B, d)` to unit rows, direction k weighed
+    by strength_k^focus. Axes `(S, d, r)`, strengths `(S, r)`, largest 1."""
+
+    def __init__(self, seeds: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("axes", torch.eye(width).repeat(seeds, 1, 1))
+        self.register_buffer("strength", torch.ones(seeds, width))
+
+    def put_on(self, axes: Tensor, strength: Tensor) -> None:
+        """Take these axes and strengths; directions beyond them are not seen."""
+        self.axes.zero_()[..., : axes.shape[-1]] = axes
+        self.strength.zero_()[:, : strength.shape[-1]] = strength
+
+    def forward(self, rows: Tensor, focus: float) -> Tensor:
+        weight = (self.strength**focus)[:, None]
+        return F.normalize(rows @ self.axes * weight, dim=-1)
 
 
 def d_loss(kind: str, real: Tensor, fake: Tensor, smoothing: float = 0.0) -> Tensor:

@@ -3,6 +3,8 @@ r"""The translator: adapters around one backbone, S independent copies in one mo
 $F_{s \to t} = B_t \circ T \circ A_s$, and the reconstruction $R_s = B_s \circ T \circ
 A_s$ (arXiv 2505.12540, section 3; chapter 7). Every tensor has a leading seed axis:
 rows `(S, B, d)`, weights `(S, d_in, d_out)`. Copies share a program, never a number.
+Batches that go through the same net go together, `(S, G, B, d)`, as one product; batch
+normalisation keeps them apart.
 
 In training mode dropout draws from the default generator of the rows' device. A run is
 therefore reproducible if it starts with `torch.manual_seed(seed)`, best inside
@@ -12,6 +14,7 @@ therefore reproducible if it starts with `torch.manual_seed(seed)`, best inside
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +43,8 @@ class SeedLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(seeds, 1, d_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias, x, self.weight)
+        out = torch.baddbmm(self.bias, x.flatten(1, -2), self.weight)
+        return out.view(*x.shape[:-1], -1)
 
 
 class SeedBatchNorm(nn.Module):
@@ -54,6 +58,8 @@ class SeedBatchNorm(nn.Module):
         self.register_buffer("variance", torch.ones(seeds, width))
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 4:  # batches that do not share their statistics
+            return torch.stack([self(batch) for batch in x.unbind(1)], dim=1)
         # Seeds side by side are channels: (B, S w), a view where S = 1.
         flat = F.batch_norm(
             x.transpose(0, 1).flatten(1),
@@ -64,19 +70,6 @@ class SeedBatchNorm(nn.Module):
             self.training,
         )
         return flat.view(x.shape[1], x.shape[0], x.shape[2]).transpose(0, 1)
-
-
-class SeedLayerNorm(nn.Module):
-    """Layer normalisation of `(S, B, w)`, with a gain and a bias for each seed."""
-
-    def __init__(self, seeds: int, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(seeds, 1, width))
-        self.bias = nn.Parameter(torch.zeros(seeds, 1, width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        normal = F.layer_norm(x, self.weight.shape[2:])
-        return (normal * self.weight).add_(self.bias)
 
 
 class Block(nn.Module):
@@ -105,7 +98,21 @@ class Block(nn.Module):
         return h + resized(x, h.shape[-1]) if self.skip else h
 
     def _drop(self, h: Tensor) -> Tensor:
-        return F.dropout(h, self.dropout) if self.training and self.dropout else h
+        return dropout(h, self.dropout) if self.training and self.dropout else h
+
+
+def dropout(h: Tensor, share: float) -> Tensor:
+    """`h` with a `share` of its entries zero and the rest made larger to make up.
+
+    On a CPU drawing costs more than all the rest: there one number of 64 bits serves
+    four entries, and the share is kept to 2^-17.
+    """
+    if h.device.type != "cpu":
+        return F.dropout(h, share)
+    draws = torch.empty(-(-h.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    bits = draws.view(torch.int16)[: h.numel()].view(h.shape)
+    keep = bits >= round(share * 2**16) - 2**15
+    return h * keep.to(h.dtype).div_(1 - share)
 
 
 def resized(x: Tensor, width: int) -> Tensor:
@@ -188,17 +195,14 @@ class Nets(nn.Module):
 
     def encode(self, name: str, x: Tensor) -> Tensor:
         """Latents T(A(x)) `(S, B, Z)` of unit rows `(S, B, d)`; not normalised."""
-        i = self._find(name)
-        if x.ndim != 3 or x.shape[::2] != (self.seeds, self.widths[name]):
-            raise DataError(
-                f"rows of {name} have shape {tuple(x.shape)}; give (S, B, d) = "
-                f"({self.seeds}, B, {self.widths[name]})"
-            )
-        z = self.inputs[i](x)
-        return z + self.backbone(z) if self.config.zero_backbone else self.backbone(z)
+        return self._through(self._enter(name, x))
+
+    def encode_all(self, rows: Sequence[tuple[str, Tensor]]) -> Tensor:
+        """Latents `(S, G, B, Z)` of G batches (name, `(S, B, d)`): T runs once."""
+        return self._through(torch.stack([self._enter(*one) for one in rows], dim=1))
 
     def decode(self, name: str, z: Tensor) -> Tensor:
-        """Unit rows `(S, B, d)` of the space `name` from latents `(S, B, Z)`."""
+        """Unit rows `(S, ..., B, d)` of the space `name` from latents."""
         x = self.outputs[self._find(name)](z)
         return F.normalize(at_least_float32(x), dim=-1)
 
@@ -250,6 +254,18 @@ class Nets(nn.Module):
         for layer, value in values.items():
             layer.weight.copy_(value)
             layer.bias.zero_()
+
+    def _enter(self, name: str, x: Tensor) -> Tensor:
+        i = self._find(name)
+        if x.ndim != 3 or x.shape[::2] != (self.seeds, self.widths[name]):
+            raise DataError(
+                f"rows of {name} have shape {tuple(x.shape)}; give (S, B, d) = "
+                f"({self.seeds}, B, {self.widths[name]})"
+            )
+        return self.inputs[i](x)
+
+    def _through(self, z: Tensor) -> Tensor:
+        return z + self.backbone(z) if self.config.zero_backbone else self.backbone(z)
 
     def _find(self, name: str) -> int:
         if name not in self.position:

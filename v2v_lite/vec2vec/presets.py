@@ -11,7 +11,9 @@ from typing import Literal, get_args
 from ..spaces.files import DataError
 
 Norm = Literal["batch", "none"]
-Kind = Literal["least_squares", "vanilla", "relativistic", "hinge", "mmd"]
+Kind = Literal[
+    "least_squares", "vanilla", "relativistic", "hinge", "mmd", "density"
+]
 Latent = Literal["both", "one", "none"]
 Vsp = Literal["printed", "released", "sound"]
 Schedule = Literal["constant", "cosine"]
@@ -69,7 +71,11 @@ class NetConfig:
 class GameConfig:
     """The adversarial game: its losses and its discriminators."""
 
-    kind: Kind = "least_squares"  # the loss; mmd plays without discriminators
+    kind: Kind = "least_squares"  # the loss; mmd and density need no discriminators
+    temperature: float = 0.06  # of the kernels of the density game
+    # Judges weigh direction k by sigma_k^focus, sigma from the start's map; from the
+    # first number to the second over the run. (0, 0): all directions alike.
+    focus: tuple[float, float] = (0.0, 0.0)
     smoothing: float = 0.0  # labels stay this far from 0 and 1
     width: int = 1024  # of a discriminator's hidden layers
     depth: int = 5  # linear layers of a discriminator
@@ -83,6 +89,9 @@ class GameConfig:
         _one_of(self, "kind", Kind)
         _one_of(self, "latent", Latent)
         _at_least(self, 1, "width", "members")
+        _require(self, "temperature", self.temperature > 0, "it must be above 0")
+        fine = len(self.focus) == 2 and min(self.focus) >= 0
+        _require(self, "focus", fine, "give two numbers of 0 or more")
         _at_least(self, 2, "depth")
         _at_least(self, 0, "r1", "r2")
         fine = 0 <= self.smoothing < 0.5
@@ -119,6 +128,7 @@ class OptimConfig:
     """Adam on both sides, and how long."""
 
     lr: float = 2e-5  # learning rate of the translator
+    slow: float = 1.0  # share of lr for backbone and output adapters
     betas: tuple[float, float] = (0.5, 0.999)  # Adam's decay rates, of both sides
     d_lr: float = 1e-5  # learning rate of the discriminators
     d_eps: float = 6.25e-10  # Adam's epsilon for them; the translator has 1e-8
@@ -129,9 +139,11 @@ class OptimConfig:
     clip: float = 0.0  # largest norm of the translator's gradient; 0 does not clip
     ema: float = 0.0  # decay of the translator's running mean; 0 keeps none
     precision: Precision = "no"  # mixed precision on a GPU, in Accelerate's words
+    # Float32 products may round their inputs to bfloat16 or TF32, where that is fast.
+    coarse: bool = False
 
     def __post_init__(self) -> None:
-        for field in ("lr", "d_lr", "d_eps"):
+        for field in ("lr", "d_lr", "d_eps", "slow"):
             _require(self, field, getattr(self, field) > 0, "it must be above 0")
         fine = len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)
         _require(self, "betas", fine, "give two numbers in [0, 1)")
@@ -153,7 +165,10 @@ class Preset:
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     centred: bool = False  # rows less their space's training mean, made unit again
+    # Whitened too, as if this many rows of equal variance had been seen; 0 does not.
+    whitened: float = 0.0
     start: Start = "random"  # or linear adapters from this unpaired method's map
+    anchor_runs: int = 30  # clusterings behind the anchors of the start
 
     def __post_init__(self) -> None:
         _one_of(self, "start", Start)
@@ -162,6 +177,13 @@ class Preset:
         _require(self, "start", self.start == "random" or linear, mend)
         fine = self.start == "random" or self.centred
         _require(self, "centred", fine, f"{self.start} finds maps of centred rows")
+        _at_least(self, 0, "whitened")
+        _at_least(self, 2, "anchor_runs")
+        fine = not self.whitened or self.centred
+        _require(self, "whitened", fine, "whitening needs centred rows")
+        fine = not any(self.game.focus) or (self.whitened and self.start != "random")
+        mend = "without a start between whitened rows there is no sigma: game.focus 0"
+        _require(self, "start", bool(fine), mend)
 
 
 RELEASED = Preset("released", optim=OptimConfig(precision="fp16"))
@@ -184,27 +206,40 @@ SOUND = Preset(
     "sound",
     net=NetConfig(
         latent=0,
-        width=512,
-        backbone_depth=2,
+        width=256,
+        backbone_depth=1,
         norm="none",
         dropout=0.0,
         linear_adapters=True,
         zero_backbone=True,
     ),
-    game=GameConfig(width=512, depth=3, members=3, latent="none"),
+    game=GameConfig(
+        kind="density", temperature=0.06, focus=(0.7, 0.0), latent="none"
+    ),
     loss=LossConfig(
-        cycle=2.0,
+        reconstruction=0.0,  # the slow output adapters would hold the start fast
+        cycle=1.0,
         cycle_detached=False,
         vsp="sound",
-        vsp_weight=1.0,
+        vsp_weight=0.2,
         vsp_reconstruction=0.0,
         latent_game=0.0,
     ),
     optim=OptimConfig(
-        lr=4e-4, d_lr=4e-4, d_eps=1e-8, warmup=100, steps=7000, precision="bf16"
+        lr=1e-2,
+        slow=0.02,
+        betas=(0.5, 0.99),
+        warmup=20,
+        batch=1024,
+        steps=3000,
+        ema=0.99,
+        precision="bf16",
+        coarse=True,
     ),
     centred=True,
+    whitened=12_000,
     start="anchors",
+    anchor_runs=6,
 )
 
 PRESETS = {preset.name: preset for preset in (PRINTED, RELEASED, SOUND)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from ..align.diagnose import Diagnosis, diagnose
-from ..align.selflearn import SelfLearn, SelfLearnConfig
+from ..align.sinkhorn import coarse_products
 from ..spaces.files import DataError
-from ..spaces.rows import unit
 from ..spaces.space import Space
 from . import checkpoint
 from .machine import Loop, accelerator_of, average_gradients, clip_by_seed
 from .nets import Nets
 from .presets import Preset
 from .schedule import Batches, mix
+from .start import View, start_maps
 from .state import State, fingerprint
 from .step import Flow, forward
 from .translator import Vec2Vec
@@ -67,6 +67,9 @@ class Run:
             name: replace(space.to(self.device), mean=self.spaces[name].mean)
             for name, space in held.items()
         }
+        self.views = {
+            name: View.of(space.to("cpu"), preset) for name, space in spaces.items()
+        }
         *others, last = spaces
         self.pairs = [(name, last) for name in others]
         self.widths = {name: space.d for name, space in spaces.items()}
@@ -91,6 +94,7 @@ class Run:
         try:
             with (
                 torch.random.fork_rng(devices),
+                coarse_products() if self.preset.optim.coarse else nullcontext(),
                 tqdm(
                     None, "train", steps, initial=self.state.step, disable=quiet
                 ) as bar,
@@ -115,10 +119,9 @@ class Run:
                 self.accelerator.scaler.load_state_dict(loaded[1]["scaler"])
         optims = self.state.optims
         self.optims = {k: self.accelerator.prepare(adam) for k, adam in optims.items()}
-        centred = self.preset.centred
         rows = {
-            name: unit(s.vectors - s.mean) if centred else s.vectors
-            for name, s in self.spaces.items()
+            name: self.views[name].rows(space.vectors)
+            for name, space in self.spaces.items()
         }
         self.batches = Batches(rows, seeds, self.preset.optim.batch)
         if self.loop.compile:
@@ -130,21 +133,15 @@ class Run:
             self.accelerator.init_trackers("tensorboard")
 
     def _maps(self, seeds: tuple[int, ...], bars: bool) -> dict:
-        # The maps that adapters start from, one a seed; found once, on the CPU.
-        if self.preset.start == "random":
-            return {}
-        options = {"phases": ()} if self.preset.start == "anchors" else {}
-        maps = {}
-        for source, target in self.pairs:
-            found = torch.zeros(len(seeds), self.widths[source], self.widths[target])
-            if self.main:
-                both = self.spaces[source].to("cpu"), self.spaces[target].to("cpu")
-                for k, seed in enumerate(seeds):
-                    model = SelfLearn(SelfLearnConfig(**options))
-                    found[k] = model.fit(*both, seed=seed, progress=bars).weight
-            found = self.accelerator.reduce(found.to(self.device))
-            maps[source, target] = found.cpu()
-        return maps
+        # Found once, by the main process, and handed to the others.
+        found = {
+            pair: torch.zeros(len(seeds), *(self.widths[name] for name in pair))
+            for pair in (self.pairs if self.preset.start != "random" else ())
+        }
+        if self.main:
+            found = start_maps(self.spaces, self.views, self.preset, seeds, bars)
+        reduce, at = self.accelerator.reduce, self.device
+        return {pair: reduce(maps.to(at)).cpu() for pair, maps in found.items()}
 
     # ---- within a step
 
@@ -249,7 +246,7 @@ class Run:
     def translator(self, nets: Nets, k: int, source: str, target: str) -> Vec2Vec:
         """The translator of an ordered pair by the k-th copy of `nets`."""
         pair, seed = (source, target), self.state.seeds[k]
-        return Vec2Vec.of(nets, k, self.spaces, pair, self.preset.centred, seed)
+        return Vec2Vec.of(nets, k, self.spaces, pair, self.views[source], seed)
 
     def beside(self, pair: tuple[str, str]) -> list[Diagnosis]:
         """The diagnosis of each seed's best nets, the other seeds' as its rivals."""

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from ..spaces.files import DataError
 from . import losses
-from .adversary import Discriminator, d_loss, frozen, g_loss, gradient_penalty
+from .adversary import Discriminator, Glasses, d_loss, frozen, g_loss, gradient_penalty
 from .nets import Nets
-from .presets import LossConfig, Preset
+from .presets import GameConfig, LossConfig, Preset
 
 Batch = dict[str, Tensor]  # name -> (S, B, d) unit rows
 Pairs = dict[tuple[str, str], Tensor]  # (source, target) -> (S, B, d)
@@ -52,8 +52,15 @@ class Players(nn.Module):
         self.output_names = names if weights.output_game else ()
         self.latent_names = pulled_to if weights.latent_game else ()
         judged, watched = self.output_names, self.latent_names
-        if game.kind == "mmd":
+        if game.kind in ("mmd", "density"):
             judged = watched = ()
+        # The judges of outputs look through glasses where the preset has a focus.
+        self.glasses = nn.ModuleDict()
+        if any(game.focus):
+            self.glasses = nn.ModuleDict(
+                {str(i): Glasses(seeds, widths[name]) for i, name in enumerate(names)}
+            )
+        self.focus = game.focus[0]  # set anew at every step
         self.outputs = nn.ModuleList(
             Discriminator(widths[name], game, seeds, generator, game.members)
             for name in judged
@@ -61,6 +68,41 @@ class Players(nn.Module):
         self.latents = nn.ModuleList(
             Discriminator(self.nets.latent, game, seeds, generator) for _ in watched
         )
+
+    def start_from(self, source: str, target: str, maps: Tensor) -> None:
+        """Start the nets from `maps` `(S, d_s, d_t)` and, where there are glasses, from
+        their rotation, with their singular values in the glasses of both spaces.
+
+        The latent's coordinates are then the shared directions, strongest first: Adam
+        takes equal steps in all coordinates, and in others the strong would mask the
+        weak ones.
+        """
+        if not self.glasses:
+            return self.nets.start_from(source, target, maps)
+        u, s, vh = torch.linalg.svd(maps.double())
+        r = s.shape[-1]
+        self.nets.start_from(source, target, u[..., :r] @ vh[..., :r, :])
+        for name, axes in (source, u), (target, vh.mT):
+            at = str(self.nets.names.index(name))
+            self.glasses[at].put_on(axes[..., :r], s / s[:, :1])
+        if len(self.nets.names) == 2:
+            self._turn_latent(vh.mT)
+
+    @torch.no_grad()
+    def _turn_latent(self, turn: Tensor) -> None:
+        # To coordinates z Q, Q orthogonal (S, k, k) on the first k: with linear
+        # adapters around a zero backbone no translation notices.
+        for layer in self.nets.inputs:
+            part = layer.weight[..., : turn.shape[-1]]
+            part.copy_(part.double() @ turn)
+        for layer in self.nets.outputs:
+            part = layer.weight[:, : turn.shape[-1]]
+            part.copy_(turn.mT @ part.double())
+
+    def seen(self, name: str, rows: Tensor) -> Tensor:
+        """Rows `(S, B, d)` of a space as the judges of outputs see them."""
+        at = str(self.nets.names.index(name))
+        return self.glasses[at](rows, self.focus) if at in self.glasses else rows
 
     def discriminators(self) -> list[nn.Parameter]:
         """What the second optimiser trains; the first trains `nets.parameters()`."""
@@ -86,22 +128,31 @@ def forward(nets: Nets, batch: Batch, config: LossConfig) -> Flow:
     """
     if tuple(batch) != nets.names:
         raise DataError(f"batch holds {tuple(batch)}; give {nets.names} in this order")
-    latents, rebuilt, translated, returned = {}, {}, {}, {}
-    for name, x in batch.items():
-        scale = config.noise / x.shape[-1] ** 0.5
-        seen = x + scale * torch.randn_like(x) if config.noise else x
-        latents[name] = nets.encode(name, seen)
-    if config.reconstruction or config.vsp_reconstruction:
-        rebuilt = {name: nets.decode(name, z) for name, z in latents.items()}
-    for source, z in latents.items():
-        for target in batch:
-            if target != source:
-                translated[source, target] = nets.decode(target, z)
+    rebuilt, translated, returned = {}, {}, {}
+    seen = [(name, _noisy(x, config.noise)) for name, x in batch.items()]
+    z = nets.encode_all(seen)
+    latents = dict(zip(batch, z.unbind(1), strict=True))
+    rebuilds = config.reconstruction or config.vsp_reconstruction
+    for target in batch:  # all that one adapter puts out goes through it together
+        sources = [name for name in batch if rebuilds or name != target]
+        together = z if rebuilds else torch.stack([latents[s] for s in sources], dim=1)
+        made = nets.decode(target, together).unbind(1)
+        for source, rows in zip(sources, made, strict=True):
+            if source == target:
+                rebuilt[target] = rows
+            else:
+                translated[source, target] = rows
     if config.cycle or (config.vsp_weight and config.vsp == "released"):
-        for (source, target), rows in translated.items():
-            rows = rows.detach() if config.cycle_detached else rows
-            returned[source, target] = nets.translate(target, source, rows)
+        rows = [x.detach() if config.cycle_detached else x for x in translated.values()]
+        targets = [target for _, target in translated]
+        back = nets.encode_all(list(zip(targets, rows, strict=True))).unbind(1)
+        for (source, target), there in zip(translated, back, strict=True):
+            returned[source, target] = nets.decode(source, there)
     return Flow(batch, latents, rebuilt, translated, returned)
+
+
+def _noisy(x: Tensor, length: float) -> Tensor:
+    return x + length / x.shape[-1] ** 0.5 * torch.randn_like(x) if length else x
 
 
 def discriminator_losses(players: Players, flow: Flow, preset: Preset) -> Losses:
@@ -146,7 +197,7 @@ def generator_losses(players: Players, flow: Flow, preset: Preset) -> Losses:
             loss = losses.cycle(returned, flow.rows[source], config.squared)
             _add(terms, "cycle", loss / share)
     for term, judge, real, fakes in _games(players, flow):
-        for loss in _pulls(preset.game.kind, judge, real.detach(), fakes):
+        for loss in _pulls(preset.game, judge, real.detach(), fakes):
             _add(terms, f"{term}_game", loss / len(fakes))
     fields = {"vsp": "vsp_weight"}
     parts = [getattr(config, fields.get(k, k)) * v for k, v in terms.items()]
@@ -198,15 +249,21 @@ def _games(players: Players, flow: Flow) -> Iterator[Game]:
             others = [other for other in flow.rows if other != name]
             real, fakes = flow.latents[name], [flow.latents[o] for o in others]
             if term == "output":
-                real = flow.rows[name]
-                fakes = [flow.translated[other, name] for other in others]
+                real = players.seen(name, flow.rows[name])
+                fakes = [
+                    players.seen(name, flow.translated[other, name])
+                    for other in others
+                ]
             yield term, judges[i] if len(judges) else None, real, fakes
 
 
 def _pulls(
-    kind: str, judge: Discriminator | None, real: Tensor, fakes: list[Tensor]
+    game: GameConfig, judge: Discriminator | None, real: Tensor, fakes: list[Tensor]
 ) -> list[Tensor]:
     """The generator's loss `(S,)` on each of the fakes."""
+    kind = game.kind
+    if kind == "density":
+        return [losses.density(fake, real, game.temperature) for fake in fakes]
     if judge is None:
         return [losses.mmd(fake, real) for fake in fakes]
     with frozen(judge):

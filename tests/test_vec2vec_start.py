@@ -1,0 +1,91 @@
+"""Views of a space, the map the nets start from, and the glasses of the judges."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from v2v_lite.spaces import Space, load, unit, unpaired
+from v2v_lite.vec2vec import RELEASED, SOUND, Players
+from v2v_lite.vec2vec.start import View, start_maps
+
+
+def cloud(n=400, d=6, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    turn = torch.randn(d, d, generator=g)
+    return Space.of(torch.randn(n, d, generator=g) @ turn + 0.5)
+
+
+def test_views_are_bare_centred_or_white():
+    space = cloud()
+    x = space.vectors
+    assert torch.equal(View.of(space, RELEASED).rows(x), x)
+    centred = replace(RELEASED, centred=True)
+    want = unit(x - space.mean)
+    assert torch.allclose(View.of(space, centred).rows(x), want)
+    white = View.of(space, replace(centred, whitened=1e-3)).rows(x)
+    spread = torch.linalg.eigvalsh(white.T @ white / len(x)) * 6
+    assert spread.min() > 0.5 and spread.max() < 1.5  # before: a hundredfold
+    raw = torch.linalg.eigvalsh(want.T @ want / len(x)) * 6
+    assert raw.min() < 0.1 * spread.min()
+
+
+def players(widths, seeds=2):
+    net = replace(SOUND.net, width=5)
+    g = torch.Generator().manual_seed(1)
+    return Players(widths, replace(SOUND, net=net), seeds, g).double()
+
+
+@pytest.mark.parametrize("widths", [(6, 6), (6, 4), (4, 6)])
+def test_the_start_is_the_rotation_and_the_latent_its_axes(widths):
+    two = players(dict(zip("st", widths, strict=True)))
+    g = torch.Generator().manual_seed(2)
+    maps = torch.randn(2, *widths, generator=g, dtype=torch.float64)
+    two.start_from("s", "t", maps)
+    u, s, vh = torch.linalg.svd(maps, full_matrices=False)
+    x = F.normalize(torch.randn(2, 9, widths[0], generator=g).double(), dim=-1)
+    y = F.normalize(torch.randn(2, 9, widths[1], generator=g).double(), dim=-1)
+    with torch.no_grad():
+        there = F.normalize(x @ u @ vh, dim=-1)
+        assert torch.allclose(two.nets.translate("s", "t", x), there, atol=1e-6)
+        back = F.normalize(y @ vh.mT @ u.mT, dim=-1)
+        assert torch.allclose(two.nets.translate("t", "s", y), back, atol=1e-6)
+        latent = two.nets.encode("s", x)[..., : s.shape[-1]]
+        assert torch.allclose(latent, x @ u, atol=1e-6)
+        for name, rows in ("s", x), ("t", y):
+            rebuilt = two.nets.reconstruct(name, rows)
+            assert torch.allclose(rebuilt, rows, atol=1e-6)
+    two.focus = 0.5
+    want = F.normalize(y @ vh.mT * (s / s[:, :1]).sqrt()[:, None], dim=-1)
+    r = s.shape[-1]  # what lies beyond is not seen
+    assert torch.allclose(two.seen("t", y)[..., :r], want, atol=1e-6)
+    two.focus = 0.0  # all shared directions alike
+    want = F.normalize(x @ u, dim=-1)
+    assert torch.allclose(two.seen("s", x)[..., :r], want, atol=1e-6)
+    assert two.seen("s", x)[..., r:].abs().sum() == 0
+
+
+def test_without_focus_judges_see_the_rows():
+    g = torch.Generator().manual_seed(1)
+    game = replace(RELEASED.game, width=5)
+    net = replace(RELEASED.net, width=5, latent=5)
+    two = Players({"s": 4, "t": 4}, replace(RELEASED, game=game, net=net), 1, g)
+    rows = torch.randn(1, 3, 4)
+    assert torch.equal(two.seen("s", rows), rows)
+
+
+def test_maps_of_real_anchors_differ_by_seed_and_are_better_than_chance():
+    split = unpaired(load("minilm"), load("granite"), seed=0, n_train=3000)
+    spaces = {"s": split.source, "t": split.target}
+    preset = replace(SOUND, anchor_runs=4)
+    views = {name: View.of(space, preset) for name, space in spaces.items()}
+    maps = start_maps(spaces, views, preset, (0, 1), False)["s", "t"]
+    assert maps.shape == (2, 384, 384) and not torch.allclose(maps[0], maps[1])
+    x = views["s"].rows(split.eval_source.vectors)
+    y = unit(split.eval_target.vectors - split.target.mean)
+    for one in maps:
+        found = unit(x @ one) @ y.T
+        rank = (found >= found.diagonal()[:, None]).sum(1).double().mean()
+        assert rank < 1200  # chance is 2,048
+    assert start_maps(spaces, views, RELEASED, (0,), False) == {}

@@ -1,0 +1,229 @@
+r"""Zero-shot attribute inference: what is a stolen vector about?
+
+The attacker writes each label in words, embeds the words with his own encoder, and asks
+which labels a translated vector is nearest to. Nothing is trained on labelled texts.
+
+The attack is that of the vec2vec paper's Table 5 (arXiv 2505.12540). Here translations
+and labels are each taken around their own mean, since documents and descriptions are
+texts of different kinds, and the scores of a label that is near to everything, a hub,
+are held back (chapter 13).
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..measure.neighbors import Rows, as_rows, csls_topk
+from ..measure.retrieval import TIE, Estimate
+from ..spaces.documents import Label
+from ..spaces.files import DataError, read_json
+from ..spaces.rows import unit
+
+#: Phrasings of one label; their vectors are averaged.
+PROMPTS = (
+    "{description}",
+    "{name}: {description}",
+    "{name}",
+    "This text is about {name}.",
+)
+Correction = Literal["none", "csls", "standard"]
+
+
+@dataclass(frozen=True)
+class Leak:
+    """What an attack read: `top[k]` is the share of documents with a true label among
+    the first k, with its error over documents; `map` the mean over labels of the
+    average precision, with its error over labels; `per_label` those precisions."""
+
+    n: int
+    labels: int
+    top: dict[int, Estimate]
+    map: Estimate
+    per_label: dict[str, float]
+
+    def share(self, floor: Leak, ideal: Leak, k: int = 1) -> float:
+        """(top - floor) / (ideal - floor): 0 is no leak, 1 as good as the texts."""
+        low, high = floor.top[k].mean, ideal.top[k].mean
+        return (self.top[k].mean - low) / (high - low) if high > low else math.nan
+
+    def line(self) -> str:
+        """One line of text."""
+        tops = " · ".join(f"top-{k} {value}" for k, value in self.top.items())
+        return f"{tops} · mAP {self.map} · {self.n:,} texts, {self.labels} labels"
+
+
+def read_described(path: str | os.PathLike[str]) -> tuple[Label, ...]:
+    """Labels and their words from a file.
+
+    Either JSON, `{key: {"name": ..., "description": ...}}` or `{key: description}`, or
+    CSV with a column "label" that holds "name: description", as the paper's code has
+    it. Raises DataError for other files and for a label without a description.
+    """
+    path = Path(path)
+    if path.suffix == ".json":
+        entries = read_json(path)
+        if not isinstance(entries, dict):
+            raise DataError(f"{path}: {{label: description}} is needed")
+        found = [(key, _described(key, entry)) for key, entry in entries.items()]
+    elif path.suffix == ".csv":
+        try:
+            with open(path, encoding="utf-8", newline="") as file:
+                cells = [row["label"] for row in csv.DictReader(file)]
+        except (KeyError, FileNotFoundError) as error:
+            raise DataError(f'{path}: no file with a column "label"') from error
+        parts = [[part.strip() for part in cell.split(":", 1)] for cell in cells]
+        found = [(name, (name, *words, "")[:2]) for name, *words in parts]
+    else:
+        raise DataError(f"{path}: labels are read from .json or .csv")
+    return check_labels([Label(key, *words) for key, words in found], str(path))
+
+
+def _described(key: str, entry) -> tuple[str, str]:
+    if isinstance(entry, dict):
+        return str(entry.get("name") or key), str(entry.get("description") or "")
+    return key, str(entry or "")
+
+
+def check_labels(labels: Sequence[Label], where: str = "labels") -> tuple[Label, ...]:
+    """`labels` as a tuple; DataError for fewer than two or for one without words."""
+    if len(labels) < 2:
+        raise DataError(f"{where}: {len(labels)} labels, but at least 2 are needed")
+    for label in labels:
+        if not label.description.strip():
+            raise DataError(
+                f"{where}: label {label.key!r} has no description; say in words what "
+                "a document with it is about"
+            )
+    return tuple(labels)
+
+
+def label_vectors(
+    labels: Sequence[Label],
+    encode: Callable[[list[str]], Rows],
+    prompts: Sequence[str] = PROMPTS,
+) -> Tensor:
+    r"""`(L, d)` unit rows: the mean of each label's phrasings under the encoder.
+
+    $l_j = \mathrm{unit}(\sum_p M_2(\text{prompt}_p(j)))$. A prompt may name {name} and
+    {description}. Raises DataError for a label without a description.
+    """
+    check_labels(labels)
+    texts = [
+        prompt.format(name=label.name, description=label.description)
+        for label in labels
+        for prompt in prompts
+    ]
+    rows = as_rows(encode(texts), "labels")
+    return unit(rows.view(len(labels), len(prompts), -1).mean(1))
+
+
+def scores(
+    z: Rows, labels: Rows, correct: Correction = "standard", k: int = 10
+) -> Tensor:
+    r"""`(n, L)`: how near each translation is to each label; larger is nearer.
+
+    With both sides centred on their own means and scaled to length one,
+    $s_{ij} = \cos(z_i, l_j)$. "csls" gives $2 s_{ij} - r(z_i) - r(l_j)$ with r the mean
+    of the k largest of a row or column; "standard" takes each column less its mean over
+    its standard deviation. Both use the stolen rows together and no truth. Raises
+    DataError for other widths, fewer than two rows or labels, bad rows.
+    """
+    x, y = as_rows(z, "translations"), as_rows(labels, "labels")
+    if x.shape[1] != y.shape[1]:
+        raise DataError(
+            f"translations are {x.shape[1]}-d and labels {y.shape[1]}-d; encode the "
+            "labels with the encoder that is translated into"
+        )
+    if min(len(x), len(y)) < 2:
+        raise DataError(
+            f"{len(x)} translations and {len(y)} labels: at least 2 of each are "
+            "needed, since both are taken around their mean"
+        )
+    x, y = unit(x - x.mean(0)), unit(y - y.mean(0))
+    if correct == "csls":
+        values, index = csls_topk(x, y, len(y), k=min(k, len(x), len(y)))
+        return torch.empty_like(values).scatter_(1, index, values)
+    s = x @ y.T
+    if correct == "standard":
+        s = (s - s.mean(0)) / s.std(0).clamp_min(1e-12)
+    elif correct != "none":
+        raise DataError(f"correct = {correct!r}; choose none, csls or standard")
+    return s
+
+
+def leak(
+    found: Tensor,
+    hot: Tensor,
+    names: Sequence[str] | None = None,
+    tops: Sequence[int] = (1, 3, 5),
+) -> Leak:
+    r"""How much scores `(n, L)` give away of the true labels `hot` `(n, L)` bool.
+
+    A document's rank is one more than the number of wrong labels that score no less
+    than its best true one: ties count against the attack. A label's average precision
+    is the mean over its documents i of #{its documents j with s_j >= s_i} / #{j with
+    s_j >= s_i}; labels that no document carries are left out. Raises DataError for
+    shapes that differ and for documents without a label.
+    """
+    if found.shape != hot.shape:
+        raise DataError(
+            f"scores are {tuple(found.shape)} and labels {tuple(hot.shape)}; row i of "
+            "both must be one document, column j one label"
+        )
+    if not hot.any(1).all():
+        raise DataError("a document without a label cannot be scored; drop it")
+    best = found.masked_fill(~hot, -math.inf).amax(1, keepdim=True)
+    ranks = 1 + ((found >= best - TIE) & ~hot).sum(1)
+    names = [str(j) for j in range(hot.shape[1])] if names is None else names
+    carried = {
+        name: _average_precision(s, true)
+        for name, s, true in zip(names, found.T, hot.T, strict=True)
+        if true.any()
+    }
+    top = {k: _estimate(ranks <= k) for k in tops}
+    precision = _estimate(torch.tensor(list(carried.values())))
+    return Leak(*hot.shape, top, precision, carried)
+
+
+def controls(
+    stolen: Rows, labels: Rows, hot: Tensor, mean: Tensor, seed: int = 0
+) -> dict[str, Tensor]:
+    """Scores `(n, L)` of attackers who read nothing, by name.
+
+    identity: the stolen rows as if they were the target's, cut or padded with zeros.
+    mean: the target's `mean` `(d,)` for every document. majority: the commonest labels
+    for every document, looked up in the truth, so the best constant answer. random:
+    labels by lot.
+    """
+    x, y = as_rows(stolen, "stolen"), as_rows(labels, "labels")
+    generator = torch.Generator().manual_seed(seed)
+    constant = unit(mean) @ unit(y - y.mean(0)).T
+    return {
+        "identity": scores(x @ torch.eye(x.shape[1], y.shape[1]), y),
+        "mean": constant.expand(len(x), -1),
+        "majority": hot.float().mean(0).expand(len(x), -1),
+        "random": torch.rand(hot.shape, generator=generator),
+    }
+
+
+def _average_precision(s: Tensor, true: Tensor) -> float:
+    own = s[true]
+    below = own - TIE  # how many reach at least this far, of all and of the label's own
+    everyone = len(s) - torch.searchsorted(s.sort().values, below)
+    label = len(own) - torch.searchsorted(own.sort().values, below)
+    return (label / everyone).mean().item()
+
+
+def _estimate(values: Tensor) -> Estimate:
+    values = values.double()
+    se = values.std(correction=0).item() / math.sqrt(len(values))
+    return Estimate(values.mean().item(), se)
