@@ -1,8 +1,8 @@
 r"""A small transformer that reads a vector and writes a text, trained on own texts.
 
-$p(w_t \mid w_{<t}, z)$ by a causal transformer whose first position is a linear map of
-the vector. It learns from the attacker's encoder alone: vectors of texts that he owns.
-Noise is added in training, since the vectors to be inverted are translations.
+$p(w_t \mid w_{<t}, z)$ by a causal transformer that adds a linear map of the vector to
+every position. It learns from the attacker's encoder alone: vectors of texts that he
+owns. Noise is added in training, since the vectors to be inverted are translations.
 """
 
 from __future__ import annotations
@@ -73,8 +73,9 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor, rows: Tensor) -> Tensor:
         """Logits `(b, T + 1, V)` of the next word after z `(b, d)` and 0 to T words."""
-        x = torch.cat([self.read(z)[:, None], self.embed(rows)], dim=1)
-        x = x + self.place[: x.shape[1]]  # (b, T + 1, width)
+        # Every place reads the vector: left to attention, it is found late or never.
+        x = F.pad(self.embed(rows), (0, 0, 1, 0)) + self.place[: rows.shape[1] + 1]
+        x = x + self.read(z * math.sqrt(self.d))[:, None]  # (b, T + 1, width)
         mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1])
         x = self.norm(self.body(x, mask=mask.to(x.device), is_causal=True))
         return x @ self.embed.weight.T + self.bias

@@ -83,15 +83,16 @@ class Guide:
         return cls(encode, centre, table, topics, df)
 
     def aim(self, vectors: Space | Tensor) -> Tensor:
-        """Rows `(n, d)` centred, of length one; a row at the centre becomes zero."""
+        """Rows `(n, d)` centred, of length one; one in the centre's direction, which
+        says nothing, becomes zero."""
         rows = vectors.vectors if isinstance(vectors, Space) else check_rows(vectors)
         if rows.shape[1] != self.centre.shape[0]:
             raise DataError(
                 f"vectors are {rows.shape[1]}-d, the attacker's encoder gives "
                 f"{self.centre.shape[0]}-d ones; translate them into its space first"
             )
-        away = rows - self.centre
-        return unit(torch.where(away.norm(dim=1, keepdim=True) > 1e-4, away, 0.0))
+        blank = rows @ unit(self.centre) > 1 - 1e-6
+        return unit(rows - self.centre).masked_fill(blank[:, None], 0.0)
 
     def cosines(self, texts: list[str], aims: Tensor) -> Tensor:
         """`(n,)` centred cosines of encoded texts with aims `(n, d)`."""

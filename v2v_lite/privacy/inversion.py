@@ -37,16 +37,17 @@ class Stopped(KeyboardInterrupt):
 class SearchConfig:
     """Beam and length of the search, and the weights of its terms.
 
-    `kappa` is the concentration of the noise, in nats for a cosine of one; `tilt` how
-    far the vector bends the proposals; `bonus` nats for each further word, without
-    which the shortest text would be the likeliest. `exact` is how many candidates a row
-    and step are encoded; with 0 the word table guides alone and the encoder only
-    chooses among the `keep` best texts.
+    `kappa` is the concentration of the noise, in nats for a cosine of one; it grows in
+    proportion to the words of a beginning. `tilt` is how far the vector bends the
+    proposals; `bonus` nats for each further word, without which the shortest text would
+    be the likeliest. `exact` is how many candidates a row and step are encoded; with 0
+    the word table guides alone and the encoder only chooses among the `keep` best
+    texts. The constants were set on sixty private notes; see chapter 14.
     """
 
     beam: int = 8
     words: int = 60
-    kappa: float = 200.0
+    kappa: float = 400.0
     tilt: float = 15.0
     bonus: float = 4.0
     shortlist: int = 2000
@@ -174,7 +175,7 @@ class Beam:
                 self.finished.append(end)
         self.finished = self._best(self.finished)
         log_p = log_p + c.bonus
-        score = log_p + c.kappa * cosine
+        score = log_p + (self._kappa() + c.kappa / c.words) * cosine
         score[:, 0] = -math.inf
         encoded = c.exact or (4 * c.beam if self.guide.table is None else c.beam)
         best = score.flatten().topk(min(encoded, score.numel() - len(score))).indices
@@ -185,6 +186,10 @@ class Beam:
         self.log_p, self.cosine, self.sums = log_p[b, w], cosine[b, w], self.sums[b]
         if self.guide.table is not None:
             self.sums = self.sums + self.table[w]
+
+    def _kappa(self) -> float:
+        # The t-th of T words: a beginning can answer for its share of the vector only.
+        return self.config.kappa * len(self.prefixes[0]) / self.config.words
 
     def _cosines(self) -> Tensor:
         # (b, shortlist), of sums + word with the aim, from inner products alone.
@@ -197,7 +202,7 @@ class Beam:
 
     def prune(self, cosine: Tensor) -> None:
         """Keep the best beginnings under their exact cosines."""
-        score = self.log_p + self.config.kappa * cosine
+        score = self.log_p + self._kappa() * cosine
         best = score.topk(min(self.config.beam, len(score))).indices
         self.prefixes = [self.prefixes[i] for i in best.tolist()]
         self.log_p, self.cosine = self.log_p[best], cosine[best]

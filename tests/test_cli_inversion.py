@@ -1,0 +1,84 @@
+"""`v2v attack inversion` and its bench, on few rows and the static encoder."""
+
+import json
+
+import pytest
+import torch
+
+from v2v_lite.bench import inversion, results
+from v2v_lite.bench.pool import Store
+from v2v_lite.cli import main
+from v2v_lite.privacy import Stopped
+from v2v_lite.spaces import Space, encode, load_documents
+
+pytest.importorskip("wordllama")
+TEXTS = load_documents("emails", "private").texts[:2]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    encode(TEXTS, "wordllama").save("two.safetensors")
+
+
+CALL = ("attack", "inversion", "two.safetensors", "--own", "emails", "--encoder",
+        "wordllama", "--words", "8", "--beam", "2")  # fmt: skip
+
+
+def test_texts_are_found_and_written(tmp_path, capsys):
+    assert main([*CALL, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["texts"]
+    assert len(found) == 2 and all(one["text"] for one in found)
+    assert json.loads((tmp_path / "runs/inversion.json").read_text()) == found
+
+
+@pytest.mark.parametrize(
+    "more, why",
+    [
+        (("--beam", "0"), "beam = 0"),
+        (("--rows", "0"), "rows = 0"),
+        (("--encoder", "none"), "unknown encoder"),
+        (("--own", "missing.txt"), "no such file"),
+        (("--translator", "nowhere"), "no such file"),
+    ],
+)
+def test_bad_input_is_one_line(more, why, capsys):
+    assert main([*CALL, *more]) == 2
+    err = capsys.readouterr().err.strip().splitlines()[-1]
+    assert err.startswith("v2v: ") and why in err
+
+
+def test_vectors_of_another_width(tmp_path, capsys):
+    Space.of(torch.randn(3, 9)).save(tmp_path / "two.safetensors")
+    assert main(CALL) == 2
+    assert "9-d" in capsys.readouterr().err
+
+
+def test_what_was_found_before_ctrl_c_is_written(tmp_path, monkeypatch, capsys):
+    from v2v_lite import privacy
+
+    def stopped(*_, **__):
+        raise Stopped([privacy.Inverted("a text", 1.0, 0.5)])
+
+    monkeypatch.setattr(privacy, "invert", stopped)
+    assert main(CALL) == 130
+    assert "1 texts were found" in capsys.readouterr().err
+    assert json.loads((tmp_path / "runs/inversion.json").read_text())[0]["score"] == 1
+
+
+def test_the_bench_measures_the_true_vectors_and_goes_on(tmp_path):
+    plan = inversion.Plan(attacker="wordllama", sets=("emails",), rows=30, victims=())
+    rows, lacks = inversion.run(plan, tmp_path, 0)
+    true, floor = rows
+    assert not lacks and (true["victim"], floor["victim"]) == ("true", "mean")
+    assert true["token_f1"]["n"] == 30
+    assert true["token_f1"]["gain"]["mean"] > floor["token_f1"]["gain"]["mean"]
+    assert [one["quantile"] for one in true["examples"]] == [0.1, 0.5, 0.9]
+    task = inversion.Inversions("emails", "true", plan)
+    assert Store(tmp_path / "inversion.json").get(task) == json.loads(json.dumps(true))
+
+
+def test_the_committed_result_is_whole():
+    table = results.load("inversion")["table"]["rows"]
+    assert {row["set"] for row in table} == set(inversion.SETS)
+    assert {row["victim"] for row in table} == {"granite", "arctic", "true", "mean"}

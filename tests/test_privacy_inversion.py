@@ -1,0 +1,121 @@
+"""The search on a toy encoder of which everything is known, and its guide."""
+
+import pytest
+import torch
+
+from v2v_lite.privacy import (
+    Guide,
+    NgramLM,
+    SearchConfig,
+    Stopped,
+    invert,
+    recentre,
+    tokens,
+)
+from v2v_lite.privacy.inversion import Beam
+from v2v_lite.spaces import DataError, unit
+
+WORDS = "red green blue cat dog bird sat ran flew near far the".split()
+g = torch.Generator().manual_seed(0)
+ROWS = {word: torch.randn(24, generator=g) for word in WORDS}
+MANY = torch.randint(0, 3, (200, 4), generator=g).tolist()
+TEXTS = [
+    f"the {WORDS[a]} {WORDS[3 + b]} {WORDS[6 + c]} {WORDS[9 + d % 2]}"
+    for a, b, c, d in MANY
+]
+
+
+def encoder(texts):
+    """A bag of words: the mean of its words' vectors, of length one."""
+    none = torch.ones(24)
+    sums = [sum(ROWS.get(word, none) for word in tokens(text)) for text in texts]
+    return unit(torch.stack(sums))
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return NgramLM.fit(TEXTS)
+
+
+@pytest.fixture(scope="module")
+def guide(lm):
+    return Guide.fit(lm.words, encoder, TEXTS, encoder(TEXTS))
+
+
+# The order of words is in the language model alone, so it must have its say.
+TOY = {"kappa": 60, "tilt": 2, "bonus": 2}
+SECRETS = ["the red dog flew far", "the blue cat ran near"]
+
+
+@pytest.mark.parametrize("exact", [0, 12])
+def test_finds_the_known_text(lm, guide, exact):
+    config = SearchConfig(words=6, exact=exact, **TOY)
+    found = invert(encoder(SECRETS), lm, guide, config)
+    assert [one.text.lower() for one in found] == SECRETS
+    assert min(one.cosine for one in found) > 0.99
+
+
+def test_finds_it_without_a_word_table(lm):
+    bare = Guide(encoder, encoder(TEXTS).mean(0))
+    config = SearchConfig(words=6, beam=6, kappa=100)
+    found = invert(encoder(SECRETS), lm, bare, config)
+    assert [one.text.lower() for one in found] == SECRETS
+
+
+def test_the_table_gives_the_cosines_of_the_sums(lm, guide):
+    aim = guide.aim(encoder(SECRETS))[0]
+    beam = Beam(aim, lm, guide, SearchConfig())
+    for _ in range(3):
+        beam.grow()
+    for sums, prefix in zip(beam.sums, beam.prefixes, strict=True):
+        torch.testing.assert_close(sums, guide.table[prefix].sum(0))
+    sums = beam.sums[:, None] + guide.table[beam.rows]
+    expected = torch.nn.functional.cosine_similarity(sums, aim, dim=-1)
+    torch.testing.assert_close(beam._cosines(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_mean_vector_gives_what_the_language_model_thinks(lm, guide):
+    (found,) = invert(guide.centre[None], lm, guide, SearchConfig(words=4))
+    assert found.text.lower().startswith("the") and found.cosine == 0
+
+
+def test_errors(lm, guide):
+    with pytest.raises(DataError, match="translate them"):
+        invert(torch.randn(2, 7), lm, guide)
+    with pytest.raises(DataError, match="0 rows"):
+        invert(torch.empty(0, 24), lm, guide)
+    with pytest.raises(DataError, match="beam = 0"):
+        SearchConfig(beam=0)
+    with pytest.raises(DataError, match="negative"):
+        SearchConfig(kappa=-1)
+    with pytest.raises(DataError, match="3 texts, but 2 vectors"):
+        Guide.fit(lm.words, encoder, TEXTS[:3], encoder(TEXTS[:2]))
+    with pytest.raises(DataError, match="one encoder"):
+        Guide.fit(lm.words, encoder, TEXTS[:3], torch.randn(3, 5))
+
+
+def test_a_stopped_search_keeps_what_it_found(lm, guide):
+    calls = []
+
+    def tired(texts):
+        calls.append(len(texts))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return encoder(texts)
+
+    slow = Guide(tired, guide.centre, guide.table, guide.topics, guide.common)
+    vectors = encoder(SECRETS * 3)
+    with pytest.raises(Stopped, match="4 texts") as stop:
+        invert(vectors, lm, slow, SearchConfig(words=6, **TOY), together=2)
+    assert [one.text.lower() for one in stop.value.found] == SECRETS * 2
+    assert isinstance(stop.value, KeyboardInterrupt)
+
+
+def test_recentred_rows_have_the_mean_of_the_own_ones():
+    own = unit(torch.randn(400, 8, generator=g) + torch.arange(8))
+    away = unit(torch.randn(300, 8, generator=g) * 0.3 - torch.arange(8))
+    moved = recentre(away, own)
+    assert (moved.mean(0) - own.mean(0)).norm() < 0.15 * (away - own.mean(0)).norm()
+    torch.testing.assert_close(moved.norm(dim=1), torch.ones(300))
+    with pytest.raises(DataError, match="at least 2"):
+        recentre(away[:1], own)
