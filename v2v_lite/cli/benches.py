@@ -116,7 +116,6 @@ class BenchImport(Command):
         self.give(table, [f"{line}, ratio {table['ratio']:.2f}"])
 
 
-<<<<<<< HEAD
 @dataclass(frozen=True)
 class BenchPlatonic(Command):
     """Measure chapter 3's ladder of networks into book/results/platonic.json."""
@@ -169,7 +168,8 @@ class BenchSimilarity(Command):
             if isinstance(row, dict)
         ]
         self.give(table, lines)
-=======
+
+
 def _measure(
     command: BenchAlign | BenchGeometry,
     name: str,
@@ -192,7 +192,7 @@ def _measure(
         say(f"still missing: {', '.join(missing)}; `v2v bench {name}` goes on")
     command.give({"out": path, "missing": missing, "table": table}, lines(table))
     say(f"{path} is written")
->>>>>>> geo2
+
 
 
 def _lines(table: dict) -> list[str]:
