@@ -312,3 +312,21 @@ def test_bad_input():
         similarity.rsa(many, many)
     with pytest.raises(DataError, match="width for the kernel"):
         similarity.cka_rbf(torch.eye(20)[:, :3] + 1, b)
+
+
+def test_rows_of_other_texts_are_refused():
+    a, b = pair(20)
+    words = [f"text {i}" for i in range(20)]
+    one = Space.of(a, "one", texts=words)
+    same = Space.of(b, "two", texts=words)
+    assert similarity.cka(one, same) == similarity.cka(one, Space.of(b))
+    order = [1, 0, *range(2, 20)]
+    with pytest.raises(DataError, match="rows 0, 1 of one and two.*ids"):
+        similarity.mutual_knn(one, same.take(order), k=3)
+    with pytest.raises(DataError, match="SHA-256 differ"):
+        compare(
+            Space.of(a, "one", texts_sha256="ab" * 32),
+            Space.of(b, "two", texts_sha256="cd" * 32),
+        )
+    with pytest.raises(DataError, match="row i of both"):
+        similarity.rsa(one, same.take(range(19)))

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from ..spaces.files import DataError
+from ..spaces.rows import name_rows
+from ..spaces.space import Space
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,29 @@ def check_null(permutations: int, generator: torch.Generator | None) -> None:
         raise DataError(
             f"{permutations} permutations need a generator: "
             "generator=torch.Generator().manual_seed(0)"
+        )
+
+
+def check_texts(a: object, b: object) -> None:
+    """DataError when two spaces say that their rows are of different texts.
+
+    Ids decide row by row where both sides have them, else the SHA-256 of all texts.
+    """
+    if not (isinstance(a, Space) and isinstance(b, Space)):
+        return
+    if a.ids is not None and b.ids is not None:
+        wrong = (a.ids.cpu() != b.ids.cpu()).nonzero().flatten().tolist()
+        if wrong:
+            raise DataError(
+                f"{name_rows(wrong)[0]} of {a.name} and {b.name}: different texts by "
+                "their ids; row i of both must be one text"
+            )
+        return
+    one, other = (space.provenance.texts_sha256 for space in (a, b))
+    if one and other and one != other:
+        raise DataError(
+            f"{a.name} and {b.name}: the texts' SHA-256 differ ({one[:8]}…, "
+            f"{other[:8]}…); row i of both must be one text"
         )
 
 

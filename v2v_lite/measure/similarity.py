@@ -8,8 +8,8 @@ Values of different n, k or width do not compare; `calibrated` ones do better (`
 
 Each function takes rows `(n, d_a)` and `(n, d_b)`, n >= 4 (spaces, tensors, arrays),
 `permutations` and their `generator` (on the CPU), and returns a `Similarity`. No n x n
-matrix is kept but by `rsa`. Raises DataError for rows that are not pairs, bad or all
-alike, and for k beyond n - 1. Measures and their doubts: chapter 3.
+matrix is kept but by `rsa`. Raises DataError for rows that are not pairs (by number,
+ids or SHA-256 of texts), bad or all alike, and for k beyond n - 1. Measures and their doubts: chapter 3.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..spaces.rows import check_rows, unit
 from ..spaces.space import Space
 from . import kernels
 from .neighbors import Rows, spans, topk
-from .nulls import Measure, Similarity, check_null, judge
+from .nulls import Measure, Similarity, check_null, check_texts, judge
 
 Gen = torch.Generator | None
 BLOCK = 1024  # rows whose k x k comparisons are made at once
@@ -266,6 +266,7 @@ def _each(
     check_null(permutations, generator)
     x, y = _rows(a, "a"), _rows(b, "b")
     n = _check_pair(x, y, k)
+    check_texts(a, b)
     y, sides, found = y.to(x.device), {}, []
     total = len(measures) * (permutations + 1)
     with tqdm(total=total, desc="similarity", disable=not progress) as bar:
