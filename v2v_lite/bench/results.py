@@ -29,8 +29,10 @@ MADE_BY = {
     "align": ("align/selflearn", "align/mini", "align/paired", "align/floors",
               "align/diagnose", "measure/retrieval", "spaces/splits"),
     "import": ("__init__", "spaces/__init__", "measure/__init__", "align/__init__"),
+    "step": ("bench/step",),
+    "ablations": ("bench/ablations",),
 }  # fmt: skip
-DATASETS = {"align": ("wiki",), "import": ()}
+DATASETS = {"align": ("wiki",), "import": (), "step": (), "ablations": ("wiki",)}
 PLUMBING = ("align/registry",)  # says where methods are; a new one changes no number
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Union, get_args, get_type_hints
 
 from .alignment import Align, Diagnose, Score, Translate
 from .base import Command, say
-from .benches import BenchAlign, BenchImport
+from .benches import BenchAblations, BenchAlign, BenchImport, BenchStep
 from .demo import Demo
 from .doctor import Doctor
 from .texts import Encode, Make, Show
@@ -33,7 +33,8 @@ GROUPS = {
     "data": ("Sets of vectors: show and make them.", {"show": Show, "make": Make}),
     "bench": (
         "Measure the book's tables.",
-        {"align": BenchAlign, "import": BenchImport},
+        {"align": BenchAlign, "import": BenchImport, "step": BenchStep,
+         "ablations": BenchAblations},  # fmt: skip
     ),
     "doctor": Doctor,
 }
