@@ -77,7 +77,7 @@ def test_paired_references_learn_from_the_same_texts():
     model = align.METHODS["procrustes"]()
     table.fit(model, split, "minilm", "wordllama")
     both = torch.cat([split.source.ids, split.target.ids])
-    rows = table._rows_with(table.load("minilm", "train"), both)
+    rows = table.rows_with(table.load("minilm", "train"), both)
     assert rows.n == 600 and torch.equal(model.source_mean, rows.mean)
 
 

@@ -38,6 +38,10 @@ MADE_BY = {
     "import": ("__init__", "spaces/__init__", "measure/__init__", "align/__init__"),
     "platonic": ("bench/platonic",),
     "similarity": ("bench/similarity",),
+    "step": ("bench/step",),
+    "ablations": ("bench/ablations",),
+    "losses": ("bench/losses", "vec2vec/step", "align/selflearn", "align/paired",
+               "spaces/splits"),
 }  # fmt: skip
 DOCUMENTS = ("documents/posts", "documents/emails", "documents/notes")
 DATASETS = {
@@ -45,6 +49,9 @@ DATASETS = {
     "privacy": ("wiki", *DOCUMENTS),
     "geometry": ("wiki", *DOCUMENTS),
     "import": (),
+    "step": (),
+    "ablations": ("wiki",),
+    "losses": ("wiki",),
     "platonic": (),
     "similarity": ("wiki",),
     "inversion": ("wiki", *DOCUMENTS),

@@ -49,7 +49,7 @@ def fit(
     sides = split.source, split.target
     if model.paired:
         both = torch.cat([split.source.ids, split.target.ids])
-        sides = tuple(_rows_with(space_of(s, "train"), both) for s in (source, target))
+        sides = tuple(rows_with(space_of(s, "train"), both) for s in (source, target))
     start = time.perf_counter()
     model.fit(*sides, seed=split.seed, progress=progress)
     return time.perf_counter() - start
@@ -122,7 +122,7 @@ def _spread(s: dict, form: str) -> str:
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
-def _rows_with(space, ids: torch.Tensor):
+def rows_with(space, ids: torch.Tensor):
     # In the order of the space, which is the same for both encoders: pairs stay pairs.
     # The mean becomes that of these rows alone.
     return replace(space.take(torch.isin(space.ids, ids)), mean=None)

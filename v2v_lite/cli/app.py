@@ -29,6 +29,7 @@ from .inversion import BenchInversion, Inversion
 from .privacy import Attributes, Defend
 from .texts import Encode, Make, Show
 from .training import Train, with_options
+from .training_benches import BenchAblations, BenchLosses, BenchStep
 
 ABOUT = "Translating embeddings between encoders without a single pair."
 GROUPS = {
@@ -48,13 +49,16 @@ GROUPS = {
     "bench": (
         "Measure the book's tables.",
         {
+            "ablations": BenchAblations,
             "align": BenchAlign,
             "geometry": BenchGeometry,
             "import": BenchImport,
             "inversion": BenchInversion,
+            "losses": BenchLosses,
             "platonic": BenchPlatonic,
             "privacy": BenchPrivacy,
             "similarity": BenchSimilarity,
+            "step": BenchStep,
         },
     ),
     "doctor": Doctor,

@@ -194,7 +194,6 @@ def _measure(
     say(f"{path} is written")
 
 
-
 def _lines(table: dict) -> list[str]:
     from ..bench.table import OURS, PEER
     from ..bench.table import lines as table_lines
