@@ -55,7 +55,8 @@ def test_the_ladder_is_measured_once(tmp_path):
     assert len(row) == 4 and set(row[0]) == set(platonic.NULLS)
     store = json.loads((tmp_path / "platonic.json").read_text())
     again = platonic.measure_ladder(TINY, tmp_path, jobs=0)
-    assert again == table and json.loads((tmp_path / "platonic.json").read_text()) == store
+    kept = json.loads((tmp_path / "platonic.json").read_text())
+    assert again == table and kept == store
 
 
 def test_the_stored_table_is_fresh_and_one_rung_comes_back():

@@ -118,6 +118,12 @@ def test_gradients_are_finite_differences_and_of_one_seed(kind):
     assert (fake.grad[1] == 0).all() and fake.grad[0].abs().max() > 0
 
 
+@pytest.mark.parametrize("kind", ["least_squares", "vanilla"])
+def test_gradients_of_smoothed_labels_are_finite_differences(kind):
+    real, fake = (rows(2, 5, 1, seed)[..., 0].requires_grad_() for seed in (1, 2))
+    assert gradcheck(lambda r, f: d_loss(kind, r, f, 0.1), [real, fake])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_translator_pulls_fakes_to_where_the_judge_sees_real_rows(kind):
     real, fake = torch.full((1, 4), -0.5), torch.full((1, 4), 0.5, requires_grad=True)

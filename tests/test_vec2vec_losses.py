@@ -77,6 +77,51 @@ def test_gradients_of_squared_distances_are_finite_differences(loss):
     assert gradcheck(lambda z: loss(z, b, squared=True), [a])
 
 
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("loss", [*PLAIN, *VSPS])
+def test_gradients_through_unit_rows_are_finite_differences(loss, squared):
+    """As in a step: what a network puts out is made unit, and then compared."""
+    if squared and loss not in PLAIN:
+        pytest.skip("one form only")
+    option = {"squared": True} if squared else {}
+    h, b = (1.7 * rows(2, 4, 3)).requires_grad_(), rows(2, 4, 3, seed=1)
+
+    def through(z):
+        return loss(torch.nn.functional.normalize(z, dim=-1), b, **option)
+
+    if loss in (losses.vsp_released, losses.vsp_sound):
+        # 1 - a.a is a rounding error of either sign: leave the diagonal's kink out.
+        def through(z):
+            a = torch.nn.functional.normalize(z, dim=-1)
+            bare = losses.gram(a).diagonal(dim1=-2, dim2=-1) - 1
+            return loss(a, b) - bare.abs().sum(-1) / 16
+
+    assert gradcheck(through, [h])
+
+
+@pytest.mark.parametrize("vsp", [losses.vsp_printed, losses.vsp_sound])
+def test_gradients_to_the_other_side_are_finite_differences(vsp):
+    a, b = 1.3 * rows(2, 4, 3), (0.8 * rows(2, 4, 3, seed=1)).requires_grad_()
+    assert gradcheck(lambda z: vsp(a, z), [b])
+
+
+def test_released_gradients_by_hand():
+    """Two rows: only the cosine c = a1.a2 = .6 is off, K_12 = 0. The Gram term pushes
+    each row along the other, the reflected one along the reference's rows."""
+    a, b = pair(HALF, A)
+    a = a.double().requires_grad_()
+    losses.vsp_released(a, b.double()).sum().backward()
+    # |K - AA'| has two entries off the diagonal: d = 2/4 (a2, a1). |K - AB'|: row 1
+    # is exact (no slope, sign 0); row 2 has b1.a2 = .6 > 0 and b2.a2 = .8 < 1.
+    want = torch.tensor([[0.6, 0.8], [1.0, 0.0]]) / 2
+    want = want + torch.tensor([[0.0, 0.0], [1.0, -1.0]]) / 4
+    found = a.grad[0]
+    # The diagonal of AA' is 1: what is left there is along the row itself.
+    for row, slope, expected in zip(a.detach()[0], found, want.double(), strict=True):
+        across = torch.tensor([-row[1], row[0]])
+        assert (slope @ across).item() == pytest.approx((expected @ across).item())
+
+
 @pytest.mark.parametrize("loss", [*PLAIN, *VSPS, losses.mmd])
 def test_each_seed_has_its_own_loss_and_gradient(loss):
     a, b = rows(3, 5, 4).requires_grad_(), rows(3, 5, 4, seed=1)

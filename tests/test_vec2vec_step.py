@@ -90,6 +90,80 @@ def test_the_released_total_by_hand():
         torch.testing.assert_close(found[name], value[None], msg=name)
 
 
+def test_the_released_numbers_by_hand():
+    """Numbers worked out on paper, no code: the nets swap a vector's two coordinates
+    on the way out to v, and every judge says 1/2 of everything."""
+    net = replace(
+        RELEASED.net, latent=2, width=3, backbone_depth=1, dropout=0.0,
+        linear_adapters=True, zero_backbone=True,
+    )  # fmt: skip
+    preset = replace(RELEASED, net=net, game=replace(RELEASED.game, width=3, depth=2))
+    g = torch.Generator().manual_seed(0)
+    players = Players({"u": 2, "v": 2}, preset, 1, g).double()
+    swap = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    maps = players.nets.inputs[0], players.nets.inputs[1], *players.nets.outputs
+    with torch.no_grad():
+        for layer, value in zip(maps, (swap @ swap, swap @ swap, swap @ swap, swap)):  # noqa: B905
+            layer.weight.copy_(value[None])
+        for judge in (*players.outputs, *players.latents):
+            for weight in judge.parameters():
+                weight.zero_()
+            judge.layers[-1].bias.fill_(0.5)
+    batch = {
+        "u": torch.tensor([[[1, 0], [0, 1]]], dtype=torch.float64),
+        "v": torch.tensor([[[0.6, 0.8], [0.8, 0.6]]], dtype=torch.float64),
+    }
+    found = step_losses(players, batch, preset)
+    # u is rebuilt as itself and v swapped: 1 - cos is 0, and 1 - .96 for both rows of
+    # v. Every round trip passes one swap: u comes back as its other row, at 1 - 0.
+    # Round trips of v are (.8, .6) for (.6, .8): 1 - .96. Swapped rows have the cosines
+    # of the rows (Gram term 0), and the reflected term is mean |K - swapped|: for u
+    # |1 - 0| in all four entries, for v |1 - .96| in all four.
+    want = {
+        "reconstruction": 0.04 / 2,
+        "cycle": (1 + 0.04) / 2,
+        "vsp_reconstruction": 0.04 / 2,
+        "vsp": (1 + 0.04) / 2,
+        "output_game": 2 * 0.5 * 0.25,
+        "latent_game": 0.5 * 0.25,
+        "output_d": 2 * 0.5 * (0.25 + 0.25),
+        "latent_d": 0.5 * (0.25 + 0.25),
+    }
+    want["generator"] = 0.02 + 10 * 0.52 + 0.02 + 10 * 0.52 + 0.25 + 0.125
+    want["discriminator"] = 0.75
+    assert found.keys() == want.keys()
+    for name, value in want.items():
+        assert found[name].item() == pytest.approx(value), name
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=list(PRESETS))
+@pytest.mark.parametrize("side", ["generator", "discriminator"])
+def test_slopes_of_a_whole_step_are_finite_differences(preset, side):
+    """Along a random direction in all weights of one side; a detached round trip is
+    held fixed, as the step holds it."""
+    preset = with_loss(small(preset), cycle_detached=False, noise=0.0)
+    players, batch = setting(preset)
+    mine = players.nets.parameters() if side == "generator" else None
+    weights = list(mine or players.discriminators())
+    g = torch.Generator().manual_seed(3)
+    moves = [torch.randn(w.shape, generator=g, dtype=w.dtype) for w in weights]
+
+    def loss():
+        return step_losses(players, batch, preset)[side].sum()
+
+    slopes = torch.autograd.grad(loss(), weights, allow_unused=True)
+    both = zip(slopes, moves, strict=True)
+    found = sum((s * m).sum() for s, m in both if s is not None)
+    values = []
+    with torch.no_grad():
+        for step in (1e-5, -2e-5):
+            for w, m in zip(weights, moves, strict=True):
+                w.add_(step * m)
+            values.append(loss())
+    want = (values[0] - values[1]) / 2e-5
+    assert found.item() == pytest.approx(want.item(), rel=1e-4, abs=1e-6)
+
+
 def test_the_printed_total_by_hand():
     preset = small(PRINTED)
     players, batch = setting(preset)

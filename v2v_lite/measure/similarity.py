@@ -9,7 +9,8 @@ Values of different n, k or width do not compare; `calibrated` ones do better (`
 Each function takes rows `(n, d_a)` and `(n, d_b)`, n >= 4 (spaces, tensors, arrays),
 `permutations` and their `generator` (on the CPU), and returns a `Similarity`. No n x n
 matrix is kept but by `rsa`. Raises DataError for rows that are not pairs (by number,
-ids or SHA-256 of texts), bad or all alike, and for k beyond n - 1. Measures and their doubts: chapter 3.
+ids or SHA-256 of texts), bad or all alike, and for k beyond n - 1. The measures and
+their doubts: chapter 3.
 """
 
 from __future__ import annotations
