@@ -145,6 +145,9 @@ def test_slopes_of_a_whole_step_are_finite_differences(preset, side):
     players, batch = setting(preset)
     mine = players.nets.parameters() if side == "generator" else None
     weights = list(mine or players.discriminators())
+    if not weights:  # a game whose judge is written down has no weights to train
+        assert preset.game.kind == "density" and side == "discriminator"
+        return
     g = torch.Generator().manual_seed(3)
     moves = [torch.randn(w.shape, generator=g, dtype=w.dtype) for w in weights]
 
