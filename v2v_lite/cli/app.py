@@ -29,7 +29,7 @@ from .inversion import BenchInversion, Inversion
 from .privacy import Attributes, Defend
 from .texts import Encode, Make, Show
 from .training import Train, with_options
-from .training_benches import BenchAblations, BenchLosses, BenchStep
+from .training_benches import BenchAblations, BenchLosses, BenchStep, BenchVec2Vec
 
 ABOUT = "Translating embeddings between encoders without a single pair."
 GROUPS = {
@@ -59,6 +59,7 @@ GROUPS = {
             "privacy": BenchPrivacy,
             "similarity": BenchSimilarity,
             "step": BenchStep,
+            "vec2vec": BenchVec2Vec,
         },
     ),
     "doctor": Doctor,

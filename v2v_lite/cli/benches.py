@@ -27,7 +27,7 @@ class BenchAlign(Command):
     def run(self) -> None:
         from ..bench import align
 
-        _measure(self, "align", align, _lines)
+        measured(self, "align", align, _lines)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class BenchGeometry(Command):
     def run(self) -> None:
         from ..bench import geometry
 
-        _measure(self, "geometry", geometry, geometry.lines)
+        measured(self, "geometry", geometry, geometry.lines)
 
 
 @dataclass(frozen=True)
@@ -170,12 +170,13 @@ class BenchSimilarity(Command):
         self.give(table, lines)
 
 
-def _measure(
-    command: BenchAlign | BenchGeometry,
+def measured(
+    command: Command,
     name: str,
     bench: ModuleType,
     lines: Callable[[dict], list[str]],
 ) -> None:
+    """Run a bench that has a Plan, QUICK and PARTS, and write what is whole."""
     from ..bench import results
     from ..spaces import DataError
 

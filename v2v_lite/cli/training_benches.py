@@ -5,8 +5,10 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from .base import Command, plain, say
+from .benches import measured
 
 
 @dataclass(frozen=True)
@@ -101,3 +103,22 @@ class BenchLosses(Command):
             lines.append(f"{name:20} rank {middle:.1f}, from {low:.1f} to {high:.1f}")
         self.give({"out": path, "table": table}, lines)
         say(f"{path} is written")
+
+
+@dataclass(frozen=True)
+class BenchVec2Vec(Command):
+    """Measure what training SOUND adds to its start into book/results/vec2vec.json."""
+
+    quick: bool = False
+    """A smoke test of a few steps; its numbers stay in the working folder."""
+    only: Literal["all", "coarse", "full"] = "all"
+    """One part alone."""
+    jobs: int = 1
+    """Trainings side by side; alone each has all threads."""
+    work: Path = Path("runs/bench")
+    """Folder of the trials measured so far."""
+
+    def run(self) -> None:
+        from ..bench import vec2vec
+
+        measured(self, "vec2vec", vec2vec, vec2vec.lines)
