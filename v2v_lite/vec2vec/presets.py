@@ -214,7 +214,7 @@ SOUND = Preset(
         zero_backbone=True,
     ),
     game=GameConfig(
-        kind="density", temperature=0.06, focus=(0.7, 0.0), latent="none"
+        kind="density", temperature=0.05, focus=(0.5, 0.0), latent="none"
     ),
     loss=LossConfig(
         reconstruction=0.0,  # the slow output adapters would hold the start fast
@@ -226,7 +226,7 @@ SOUND = Preset(
         latent_game=0.0,
     ),
     optim=OptimConfig(
-        lr=1e-2,
+        lr=1.5e-2,
         slow=0.02,
         betas=(0.5, 0.99),
         warmup=20,
