@@ -107,7 +107,7 @@ def test_the_library_is_small():
     around = ("show", "checks", "bench", "cli", "__main__")
     lines = {path: lines_of_code(path) for path in FILES}
     assert sum(n for path, n in lines.items() if floor_of(path) not in around) <= 6200
-    assert sum(n for path, n in lines.items() if floor_of(path) in around) <= 3900
+    assert sum(n for path, n in lines.items() if floor_of(path) in around) <= 4000
 
 
 def test_the_library_does_not_print():
