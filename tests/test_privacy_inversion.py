@@ -9,9 +9,9 @@ from v2v_lite.privacy import (
     SearchConfig,
     Stopped,
     invert,
-    recentre,
     tokens,
 )
+from v2v_lite.privacy.guide import recentre
 from v2v_lite.privacy.inversion import Beam
 from v2v_lite.spaces import DataError, unit
 

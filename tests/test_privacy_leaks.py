@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from v2v_lite.privacy import facts_found, holds, leak, medication_found, token_f1
+from v2v_lite.privacy import facts_found, holds, medication_found, token_f1
+from v2v_lite.privacy.leaks import leak
 from v2v_lite.spaces import DataError, Document
 
 WORDS = [f"w{i}" for i in range(40)]

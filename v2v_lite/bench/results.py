@@ -58,7 +58,8 @@ DATASETS = {
     "similarity": ("wiki",),
     "inversion": ("wiki", *DOCUMENTS),
 }
-PLUMBING = ("align/registry",)  # says where methods are; a new one changes no number
+# Where methods are, how tasks and files are kept: what is new there changes no number.
+PLUMBING = ("align/registry", "bench/results", "bench/pool")
 
 
 def results_folder() -> Path:
