@@ -74,7 +74,7 @@ def test_presets_go_by_their_names_and_are_frozen():
         (lambda: GameConfig(depth=1), "GameConfig.depth = 1"),
         (lambda: GameConfig(temperature=0.0), "GameConfig.temperature = 0.0"),
         (lambda: GameConfig(focus=(1.0, -0.1)), "GameConfig.focus = "),
-        (lambda: replace(SOUND, start="random"), "without a start"),
+        (lambda: replace(SOUND, start="random"), "need a start"),
         (lambda: replace(SOUND, centred=False, start="random"), "whitening needs"),
         (lambda: GameConfig(r1=-1.0), "GameConfig.r1 = -1.0"),
         (lambda: GameConfig(smoothing=0.5), "GameConfig.smoothing = 0.5"),

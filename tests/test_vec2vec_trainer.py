@@ -98,7 +98,7 @@ def same(one, two):
 def test_a_step_is_adam_on_d_then_adam_on_the_nets_against_the_new_d():
     preset, engine = PLAIN, quietly(replace(PLAIN, optim=OptimConfig(
         lr=1e-2, d_lr=3e-2, warmup=4, batch=16, steps=9)))  # fmt: skip
-    reference = State(engine.widths, preset, (0,), torch.device("cpu"), {}).players
+    reference = State(engine.widths, preset, (0,), torch.device("cpu"), {}, {}).players
     nets = torch.optim.Adam(reference.nets.parameters(), betas=(0.5, 0.999))
     judges = torch.optim.Adam(
         reference.discriminators(), betas=(0.5, 0.999), eps=6.25e-10
@@ -549,7 +549,8 @@ def test_it_starts_from_the_map_of_an_unpaired_method(start, monkeypatch):
     net = replace(SOUND.net, width=16)
     game = replace(SOUND.game, width=16)
     spaces = world()
-    game = replace(game, focus=(0.0, 0.0))  # no glasses: from the very map
+    off = (0.0, 0.0)  # no glasses: from the very map
+    game = replace(game, focus=off, spread=off)
     preset = replace(SOUND, net=net, game=game, start=start, whitened=0, anchor_runs=3)
     engine = quietly(preset, seeds=(2, 3), spaces=spaces)
     for k, seed in enumerate((2, 3)):

@@ -30,6 +30,7 @@ _HOMES = {
         "vsp_released",
         "vsp_sound",
     ),
+    "optim": ("Muon", "orthogonalised"),
     "adversary": (
         "Discriminator",
         "Glasses",

@@ -75,22 +75,39 @@ class Discriminator(nn.Module):
 
 
 class Glasses(nn.Module):
-    """What a judge sees of a space: rows `(S, B, d)` to unit rows, direction k weighed
-    by strength_k^focus. Axes `(S, d, r)`, strengths `(S, r)`, largest 1."""
+    r"""What a judge sees of a space: rows `(S, B, d)` to unit rows, $\mathrm{unit}(x P
+    \sigma^f P^\top Q \lambda^g)$.
+
+    The columns of P, `(d, d)` a seed, are the axes of the start's map, $\sigma$ their
+    strengths, largest 1; Q are the principal axes of the space before it was whitened,
+    $\lambda$ the standard deviations along them, largest 1. f is the focus, g the
+    spread.
+    """
 
     def __init__(self, seeds: int, width: int) -> None:
         super().__init__()
-        self.register_buffer("axes", torch.eye(width).repeat(seeds, 1, 1))
-        self.register_buffer("strength", torch.ones(seeds, width))
+        one, eye = torch.ones(seeds, 1, width), torch.eye(width).repeat(seeds, 1, 1)
+        self.register_buffer("axes", eye)
+        self.register_buffer("strength", one)
+        self.register_buffer("principal", eye.clone())
+        self.register_buffer("deviation", one.clone())
+        self.register_buffer("lens", eye.clone(), persistent=False)
 
-    def put_on(self, axes: Tensor, strength: Tensor) -> None:
-        """Take these axes and strengths; directions beyond them are not seen."""
+    def put_on(self, axes: Tensor, strength: Tensor, white: Tensor) -> None:
+        r"""Take axes `(S, d, r)`, strengths `(S, r)` and the whitening `(d, d)`, of
+        eigenvalues $1 / \lambda$; directions beyond the axes are not seen."""
         self.axes.zero_()[..., : axes.shape[-1]] = axes
-        self.strength.zero_()[:, : strength.shape[-1]] = strength
+        self.strength.zero_()[..., : strength.shape[-1]] = strength[:, None]
+        inverse, self.principal[:] = torch.linalg.eigh(white.to(self.axes.dtype))
+        self.deviation[:] = inverse.min() / inverse
 
-    def forward(self, rows: Tensor, focus: float) -> Tensor:
-        weight = (self.strength**focus)[:, None]
-        return F.normalize(rows @ self.axes * weight, dim=-1)
+    def look(self, focus: float, spread: float) -> None:
+        """Set focus and spread of all that is seen from now on."""
+        sharp = self.axes * self.strength**focus
+        self.lens = sharp @ (self.axes.mT @ self.principal) * self.deviation**spread
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return F.normalize(rows @ self.lens, dim=-1)
 
 
 def d_loss(kind: str, real: Tensor, fake: Tensor, smoothing: float = 0.0) -> Tensor:

@@ -11,14 +11,13 @@ from typing import Literal, get_args
 from ..spaces.files import DataError
 
 Norm = Literal["batch", "none"]
-Kind = Literal[
-    "least_squares", "vanilla", "relativistic", "hinge", "mmd", "density"
-]
+Kind = Literal["least_squares", "vanilla", "relativistic", "hinge", "mmd", "density"]
 Latent = Literal["both", "one", "none"]
 Vsp = Literal["printed", "released", "sound"]
 Schedule = Literal["constant", "cosine"]
 Precision = Literal["no", "fp16", "bf16"]
 Start = Literal["random", "anchors", "selflearn"]
+Rule = Literal["adam", "muon"]
 
 
 def _require(owner: object, field: str, fine: bool, mend: str) -> None:
@@ -73,9 +72,11 @@ class GameConfig:
 
     kind: Kind = "least_squares"  # the loss; mmd and density need no discriminators
     temperature: float = 0.06  # of the kernels of the density game
-    # Judges weigh direction k by sigma_k^focus, sigma from the start's map; from the
-    # first number to the second over the run. (0, 0): all directions alike.
+    # Judges weigh shared direction k by sigma_k^focus, sigma from the start's map, then
+    # principal component k of their space by its standard deviation^spread (0: whitened
+    # rows, 1: the rows before). From the first number to the second over the run.
     focus: tuple[float, float] = (0.0, 0.0)
+    spread: tuple[float, float] = (0.0, 0.0)
     smoothing: float = 0.0  # labels stay this far from 0 and 1
     width: int = 1024  # of a discriminator's hidden layers
     depth: int = 5  # linear layers of a discriminator
@@ -89,9 +90,12 @@ class GameConfig:
         _one_of(self, "kind", Kind)
         _one_of(self, "latent", Latent)
         _at_least(self, 1, "width", "members")
-        _require(self, "temperature", self.temperature > 0, "it must be above 0")
-        fine = len(self.focus) == 2 and min(self.focus) >= 0
-        _require(self, "focus", fine, "give two numbers of 0 or more")
+        cold = "colder kernels underflow; it must be 0.03 or more"
+        _require(self, "temperature", self.temperature >= 0.03, cold)
+        for field in ("focus", "spread"):
+            ends = getattr(self, field)
+            fine = len(ends) == 2 and min(ends) >= 0
+            _require(self, field, fine, "give two numbers of 0 or more")
         _at_least(self, 2, "depth")
         _at_least(self, 0, "r1", "r2")
         fine = 0 <= self.smoothing < 0.5
@@ -112,6 +116,7 @@ class LossConfig:
     vsp: Vsp = "released"
     vsp_weight: float = 10.0  # weight of that loss
     vsp_reconstruction: float = 1.0  # its weight between rows and reconstructions
+    vsp_rows: int = 0  # rows of a batch that it compares with each other; 0 takes all
     output_game: float = 1.0  # weight of the game on translations
     latent_game: float = 1.0  # weight of the game on latents
     squared: bool = False  # squared lengths, summed over spaces; else mean 1 - cos
@@ -120,15 +125,18 @@ class LossConfig:
     def __post_init__(self) -> None:
         _one_of(self, "vsp", Vsp)
         weights = "reconstruction", "cycle", "vsp_weight", "vsp_reconstruction"
-        _at_least(self, 0, *weights, "output_game", "latent_game", "noise")
+        _at_least(self, 0, *weights, "output_game", "latent_game", "noise", "vsp_rows")
+        _require(self, "vsp_rows", self.vsp_rows != 1, "one row has no inner products")
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Adam on both sides, and how long."""
+    """Adam on both sides, or Muon for the translator's input adapters; how long."""
 
+    rule: Rule = "adam"  # of the translator; muon: `optim.Muon` for matrices going in
     lr: float = 2e-5  # learning rate of the translator
-    slow: float = 1.0  # share of lr for backbone and output adapters
+    momentum: float = 0.9  # of muon
+    slow: float = 1.0  # share of lr for backbone, output adapters and, by muon, biases
     betas: tuple[float, float] = (0.5, 0.999)  # Adam's decay rates, of both sides
     d_lr: float = 1e-5  # learning rate of the discriminators
     d_eps: float = 6.25e-10  # Adam's epsilon for them; the translator has 1e-8
@@ -148,10 +156,11 @@ class OptimConfig:
         fine = len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)
         _require(self, "betas", fine, "give two numbers in [0, 1)")
         _at_least(self, 0, "warmup", "clip")
+        _one_of(self, "rule", Rule)
         _at_least(self, 1, "steps")
         _at_least(self, 2, "batch")  # one row has no Gram matrix and no variance
         _one_of(self, "schedule", Schedule)
-        _share(self, "ema")
+        _share(self, "ema", "momentum")
         _one_of(self, "precision", Precision)
 
 
@@ -181,8 +190,9 @@ class Preset:
         _at_least(self, 2, "anchor_runs")
         fine = not self.whitened or self.centred
         _require(self, "whitened", fine, "whitening needs centred rows")
-        fine = not any(self.game.focus) or (self.whitened and self.start != "random")
-        mend = "without a start between whitened rows there is no sigma: game.focus 0"
+        seen = any(self.game.focus) or any(self.game.spread)
+        fine = not seen or (self.whitened and self.start != "random")
+        mend = "game.focus and game.spread need a start between whitened rows"
         _require(self, "start", bool(fine), mend)
 
 
@@ -214,24 +224,31 @@ SOUND = Preset(
         zero_backbone=True,
     ),
     game=GameConfig(
-        kind="density", temperature=0.05, focus=(0.5, 0.0), latent="none"
+        kind="density",
+        temperature=0.05,
+        focus=(0.15, 0.0),
+        spread=(1.4, 0.5),
+        latent="none",
     ),
     loss=LossConfig(
         reconstruction=0.0,  # the slow output adapters would hold the start fast
         cycle=1.0,
         cycle_detached=False,
         vsp="sound",
-        vsp_weight=0.2,
+        vsp_weight=1.0,
         vsp_reconstruction=0.0,
+        vsp_rows=512,
         latent_game=0.0,
     ),
     optim=OptimConfig(
-        lr=1.5e-2,
-        slow=0.02,
+        rule="muon",
+        lr=0.2,
+        slow=1e-3,
         betas=(0.5, 0.99),
         warmup=20,
         batch=1024,
-        steps=3000,
+        steps=2500,
+        schedule="cosine",
         ema=0.99,
         precision="bf16",
         coarse=True,

@@ -110,7 +110,8 @@ class Run:
     def begin(self, seeds: tuple[int, ...], loaded: tuple | None, bars: bool) -> None:
         """Make the state of `seeds`, or take it from a checkpoint's tree and about."""
         maps = {} if loaded else self._maps(seeds, bars)
-        self.state = State(self.widths, self.preset, seeds, self.device, maps)
+        whites = {name: view.white for name, view in self.views.items()}
+        self.state = State(self.widths, self.preset, seeds, self.device, maps, whites)
         self.saved = -1  # the step of the last checkpoint
         if loaded:
             self.state.restore(*loaded)
@@ -246,7 +247,8 @@ class Run:
     def translator(self, nets: Nets, k: int, source: str, target: str) -> Vec2Vec:
         """The translator of an ordered pair by the k-th copy of `nets`."""
         pair, seed = (source, target), self.state.seeds[k]
-        return Vec2Vec.of(nets, k, self.spaces, pair, self.views[source], seed)
+        views = self.views[source], self.views[target]
+        return Vec2Vec.of(nets, k, self.spaces, pair, views, seed)
 
     def beside(self, pair: tuple[str, str]) -> list[Diagnosis]:
         """The diagnosis of each seed's best nets, the other seeds' as its rivals."""

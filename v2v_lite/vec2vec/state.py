@@ -17,7 +17,8 @@ from torch import Tensor
 from ..spaces.files import DataError
 from ..spaces.space import Space
 from .nets import Nets
-from .presets import PRESETS, Preset
+from .optim import Muon
+from .presets import PRESETS, OptimConfig, Preset
 from .schedule import rate
 from .step import Players
 
@@ -26,7 +27,8 @@ class State:
     """Players, optimisers, running mean, best nets, losses not yet told, history.
 
     `maps` (source, target) -> `(S, d_s, d_t)` are what the nets start from, if not at
-    random. Seed k's weights are those it would have alone.
+    random, `whites` the spaces' whitenings. Seed k's weights are those it would have
+    alone.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class State:
         seeds: tuple[int, ...],
         device: torch.device,
         maps: dict[tuple[str, str], Tensor],
+        whites: dict[str, Tensor],
     ) -> None:
         self.preset, self.seeds, self.step = preset, seeds, 0
         alone = [
@@ -47,16 +50,11 @@ class State:
         joined = {key: torch.cat([w[key] for w in weights]) for key in weights[0]}
         self.players.load_state_dict(joined)
         for pair, weight in maps.items():
-            self.players.start_from(*pair, weight)
+            self.players.start_from(*pair, weight, whites)
         nets, o = self.players.to(device).nets, preset.optim
         # One pass over weights, gradients and moments, not a dozen; on CPUs since 2.4.
         make = {"betas": o.betas, "fused": device.type == "cuda" or _torch() >= (2, 4)}
-        slow = [*nets.outputs.parameters(), *nets.backbone.parameters()]
-        groups = [
-            {"params": [*nets.inputs.parameters()], "share": 1.0},
-            {"params": slow, "share": o.slow},
-        ]
-        self.optims = {"nets": torch.optim.Adam(groups, o.lr, **make)}
+        self.optims = {"nets": _optimiser(nets, o, make)}
         if judges := self.players.discriminators():
             adam = torch.optim.Adam(judges, o.d_lr, eps=o.d_eps, **make)
             self.optims["discriminators"] = adam
@@ -78,8 +76,7 @@ class State:
         for name, base in (("nets", o.lr), ("discriminators", o.d_lr)):
             for group in self.optims[name].param_groups if name in self.optims else ():
                 group["lr"] = base * rate(self.step, o) * group.get("share", 1.0)
-        first, last = self.preset.game.focus
-        self.players.focus = first + (last - first) * self.step / o.steps
+        self.players.look(self.step / o.steps)
 
     @torch.no_grad()
     def follow(self) -> None:
@@ -197,6 +194,26 @@ class Meter:
             return None
         step, at, k = min(found)
         return step, self.names[at], k
+
+
+def _optimiser(nets: Nets, config: OptimConfig, make: dict) -> torch.optim.Adam:
+    """The translator's: its input adapters at the full rate, the rest at a share."""
+    fast = [*nets.inputs.parameters()]
+    slow = [*nets.outputs.parameters(), *nets.backbone.parameters()]
+    if config.rule == "muon":
+        slow += [w for w in fast if w.ndim != 3 or w.shape[1] == 1]
+        fast = [w for w in fast if w.ndim == 3 and w.shape[1] > 1]
+        groups = [
+            {"params": fast, "share": 1.0, "momentum": config.momentum},
+            {"params": slow, "share": config.slow},
+        ]
+        # Not fused: a loss scaler then keeps gradients of infinite length away.
+        return Muon(groups, config.lr, betas=make["betas"])
+    groups = [
+        {"params": fast, "share": 1.0},
+        {"params": slow, "share": config.slow},
+    ]
+    return torch.optim.Adam(groups, config.lr, **make)
 
 
 def _torch() -> tuple[int, ...]:

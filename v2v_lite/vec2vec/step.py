@@ -55,12 +55,10 @@ class Players(nn.Module):
         if game.kind in ("mmd", "density"):
             judged = watched = ()
         # The judges of outputs look through glasses where the preset has a focus.
-        self.glasses = nn.ModuleDict()
-        if any(game.focus):
-            self.glasses = nn.ModuleDict(
-                {str(i): Glasses(seeds, widths[name]) for i, name in enumerate(names)}
-            )
-        self.focus = game.focus[0]  # set anew at every step
+        self.game, glasses = game, any(game.focus) or any(game.spread)
+        self.glasses = nn.ModuleList(
+            Glasses(seeds, width) for width in (widths.values() if glasses else ())
+        )
         self.outputs = nn.ModuleList(
             Discriminator(widths[name], game, seeds, generator, game.members)
             for name in judged
@@ -69,40 +67,32 @@ class Players(nn.Module):
             Discriminator(self.nets.latent, game, seeds, generator) for _ in watched
         )
 
-    def start_from(self, source: str, target: str, maps: Tensor) -> None:
-        """Start the nets from `maps` `(S, d_s, d_t)` and, where there are glasses, from
-        their rotation, with their singular values in the glasses of both spaces.
-
-        The latent's coordinates are then the shared directions, strongest first: Adam
-        takes equal steps in all coordinates, and in others the strong would mask the
-        weak ones.
-        """
+    def start_from(
+        self, source: str, target: str, maps: Tensor, whites: dict[str, Tensor]
+    ) -> None:
+        """Start the nets from `maps` `(S, d_s, d_t)` or, where there are glasses, from
+        their rotation, with their singular values and the spaces' whitenings `(d, d)`
+        in the glasses of both spaces."""
         if not self.glasses:
             return self.nets.start_from(source, target, maps)
         u, s, vh = torch.linalg.svd(maps.double())
         r = s.shape[-1]
         self.nets.start_from(source, target, u[..., :r] @ vh[..., :r, :])
         for name, axes in (source, u), (target, vh.mT):
-            at = str(self.nets.names.index(name))
-            self.glasses[at].put_on(axes[..., :r], s / s[:, :1])
-        if len(self.nets.names) == 2:
-            self._turn_latent(vh.mT)
+            glasses = self.glasses[self.nets.position[name]]
+            glasses.put_on(axes[..., :r], s / s[:, :1], whites[name])
+        self.look(0.0)
 
-    @torch.no_grad()
-    def _turn_latent(self, turn: Tensor) -> None:
-        # To coordinates z Q, Q orthogonal (S, k, k) on the first k: with linear
-        # adapters around a zero backbone no translation notices.
-        for layer in self.nets.inputs:
-            part = layer.weight[..., : turn.shape[-1]]
-            part.copy_(part.double() @ turn)
-        for layer in self.nets.outputs:
-            part = layer.weight[:, : turn.shape[-1]]
-            part.copy_(turn.mT @ part.double())
+    def look(self, done: float) -> None:
+        """Set the glasses for when a share `done` of the run is over."""
+        ends = self.game.focus, self.game.spread
+        focus, spread = (first + (last - first) * done for first, last in ends)
+        for glasses in self.glasses:
+            glasses.look(focus, spread)
 
     def seen(self, name: str, rows: Tensor) -> Tensor:
         """Rows `(S, B, d)` of a space as the judges of outputs see them."""
-        at = str(self.nets.names.index(name))
-        return self.glasses[at](rows, self.focus) if at in self.glasses else rows
+        return self.glasses[self.nets.position[name]](rows) if self.glasses else rows
 
     def discriminators(self) -> list[nn.Parameter]:
         """What the second optimiser trains; the first trains `nets.parameters()`."""
@@ -224,17 +214,19 @@ def _preservation(flow: Flow, config: LossConfig) -> Losses:
         "released": losses.vsp_released,
         "sound": losses.vsp_sound,
     }[config.vsp]
-    terms, grams = {}, {name: losses.gram(x) for name, x in flow.rows.items()}
+    some = slice(config.vsp_rows or None)
+    real = {name: x[:, some] for name, x in flow.rows.items()}
+    terms, grams = {}, {name: losses.gram(x) for name, x in real.items()}
     if config.vsp_reconstruction:
         for name, rebuilt in flow.rebuilt.items():
-            loss = vsp(rebuilt, flow.rows[name], grams[name])
+            loss = vsp(rebuilt[:, some], real[name], grams[name])
             _add(terms, "vsp_reconstruction", loss / len(grams))
     if config.vsp_weight:
         kept = flow.returned if config.vsp == "released" else flow.translated
         share = 1 if config.squared else len(kept)
         for (source, target), rows in kept.items():
             name = target if config.vsp == "printed" else source
-            loss = vsp(rows, flow.rows[name], grams[name])
+            loss = vsp(rows[:, some], real[name], grams[name])
             _add(terms, "vsp", loss / share)
     return terms
 
@@ -251,8 +243,7 @@ def _games(players: Players, flow: Flow) -> Iterator[Game]:
             if term == "output":
                 real = players.seen(name, flow.rows[name])
                 fakes = [
-                    players.seen(name, flow.translated[other, name])
-                    for other in others
+                    players.seen(name, flow.translated[other, name]) for other in others
                 ]
             yield term, judges[i] if len(judges) else None, real, fakes
 

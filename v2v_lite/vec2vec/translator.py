@@ -1,10 +1,10 @@
 """A trained pair of spaces as a `Translator`: saved, loaded and scored like any other.
 
-The nets see rows as they were trained: centred by their space's training mean, if the
-preset says so. What comes back is then a direction around the target's mean, and goes
-where the target's rows are, as with the linear methods:
+The nets see rows as they were trained (`start.View`): centred by their space's training
+mean and whitened, if the preset says so. What comes back is then a direction around the
+target's mean; unwhitened, it goes where the target's rows are, as with linear methods:
 
-    translate(x) = unit( mean_t + scale * F(unit(x - mean_s)) ),   else F(x)
+    translate(x) = unit( mean_t + scale * unit(F(view_s(x)) C_t^{1/2}) ),   else F(x)
 """
 
 from __future__ import annotations
@@ -41,25 +41,29 @@ class Vec2Vec(Translator):
         self.nets: Nets
         self.means: tuple[Tensor, Tensor]  # (d_s,), (d_t,); zero if not centred
         self.scale = 0.0  # 0: not centred
-        self.white: Tensor | None = None  # (d_s, d_s), where rows are whitened
+        # Where rows are whitened: the source's whitening, the target's unwhitening.
+        self.white: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def of(
         cls, nets: Nets, k: int, spaces: dict[str, Space], pair: tuple[str, str],
-        view: View, seed: int,
+        views: tuple[View, View], seed: int,
     ) -> Vec2Vec:  # fmt: skip
         """The pair (source, target) of the k-th copy in `nets`; weights are copied.
 
-        `spaces` are the training spaces by their names in `nets`, `view` is how the
-        nets see the source's rows.
+        `spaces` are the training spaces by their names in `nets`, `views` are how the
+        nets see the pair's rows.
         """
         model = cls()
         model.nets = one_of(nets, k, pair)
         source, target = (spaces[name] for name in pair)
         device = next(nets.parameters()).device
         model.means = (source.mean.to(device), target.mean.to(device))
-        model.white = None if view.white is None else view.white.to(device)
-        if view.mean is not None:
+        into, out = views
+        if into.white is not None:
+            back = torch.linalg.inv(out.white.double()).float()
+            model.white = into.white.to(device), back.to(device)
+        if into.mean is not None:
             model.scale = (target.vectors - target.mean).norm(dim=1).mean().item()
         model.source_name, model.target_name = source.name, target.name
         model.widths, model.seed = (source.d, target.d), seed
@@ -86,8 +90,10 @@ class Vec2Vec(Translator):
     def _translate(self, rows: Tensor) -> Tensor:
         weight = next(self.nets.parameters())
         x, (here, there) = rows.to(weight.device), self.means
-        x = View(here if self.scale else None, self.white).rows(x)
+        white, back = self.white or (None, None)
+        x = View(here if self.scale else None, white).rows(x)
         y = self.nets.translate("source", "target", x[None])[0]
+        y = y if back is None else unit(y @ back)
         y = unit(there + self.scale * y) if self.scale else y
         return y.to(rows.device)
 
@@ -97,13 +103,15 @@ class Vec2Vec(Translator):
             bytearray(json.dumps(config).encode()), dtype=torch.uint8
         )
         means = dict(zip(("source_mean", "target_mean"), self.means, strict=True))
-        white = {} if self.white is None else {"white": self.white}
+        white = dict(zip(("white", "back"), self.white or (), strict=False))
         return self.nets.state_dict() | means | white | {CONFIG: data}
 
     def _restore(self, tensors: dict[str, Tensor]) -> None:
         config = json.loads(bytes(tensors.pop(CONFIG).tolist()))
         self.means = tensors.pop("source_mean"), tensors.pop("target_mean")
-        self.scale, self.white = config["scale"], tensors.pop("white", None)
+        self.scale = config["scale"]
+        if "white" in tensors:
+            self.white = tensors.pop("white"), tensors.pop("back")
         widths = dict(zip(("source", "target"), map(len, self.means), strict=True))
         net = NetConfig(**config["net"])
         self.nets = Nets(widths, net, 1, torch.Generator()).requires_grad_(False)
