@@ -178,6 +178,8 @@ class Preset:
     whitened: float = 0.0
     start: Start = "random"  # or linear adapters from this unpaired method's map
     anchor_runs: int = 30  # clusterings behind the anchors of the start
+    # Of so many sets of anchors the one whose rows covary most, by the nuclear norm.
+    anchor_draws: int = 1
 
     def __post_init__(self) -> None:
         _one_of(self, "start", Start)
@@ -188,6 +190,7 @@ class Preset:
         _require(self, "centred", fine, f"{self.start} finds maps of centred rows")
         _at_least(self, 0, "whitened")
         _at_least(self, 2, "anchor_runs")
+        _at_least(self, 1, "anchor_draws")
         fine = not self.whitened or self.centred
         _require(self, "whitened", fine, "whitening needs centred rows")
         seen = any(self.game.focus) or any(self.game.spread)
@@ -226,7 +229,7 @@ SOUND = Preset(
     game=GameConfig(
         kind="density",
         temperature=0.05,
-        focus=(0.15, 0.0),
+        focus=(0.2, 0.0),
         spread=(1.4, 0.5),
         latent="none",
     ),
@@ -242,12 +245,12 @@ SOUND = Preset(
     ),
     optim=OptimConfig(
         rule="muon",
-        lr=0.2,
+        lr=0.3,
         slow=1e-3,
         betas=(0.5, 0.99),
         warmup=20,
         batch=1024,
-        steps=2500,
+        steps=2400,
         schedule="cosine",
         ema=0.99,
         precision="bf16",
@@ -257,6 +260,7 @@ SOUND = Preset(
     whitened=12_000,
     start="anchors",
     anchor_runs=6,
+    anchor_draws=4,
 )
 
 PRESETS = {preset.name: preset for preset in (PRINTED, RELEASED, SOUND)}

@@ -76,7 +76,11 @@ def _found(
         x, y = (unit(one.vectors - one.mean) for one in (source, target))
         whites = [whitening(z, preset.whitened / len(z)) for z in (x, y)]
         generator = torch.Generator().manual_seed(seed)
-        return find_anchors(x, y, config.anchors, generator, *whites).cross()
+        drawn = [
+            find_anchors(x, y, config.anchors, generator, *whites).cross()
+            for _ in range(preset.anchor_draws)
+        ]
+        return max(drawn, key=lambda cross: torch.linalg.matrix_norm(cross, "nuc"))
     if preset.start == "anchors":
         config = replace(config, phases=())
     weight = SelfLearn(config).fit(source, target, seed=seed, progress=progress).weight
