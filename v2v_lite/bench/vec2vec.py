@@ -38,12 +38,13 @@ class Plan:
     full_seeds: int = 1
     n_train: int = 16_384
     steps: int = SOUND.optim.steps
+    control_steps: int = 500  # without the game nothing moves after the first
     full_steps: int = 300
     full_lr: float = 0.03  # a tenth: from the full alignment there is less way to go
 
 
 QUICK = Plan(seeds=2, pairs=(("minilm", "granite"),), n_train=2500, steps=20,
-             full_steps=10)  # fmt: skip
+             control_steps=20, full_steps=10)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ def run(
     for part in parts:
         run_all(_trials(part, plan), store, 0 if jobs == 1 else jobs, part)
     table, missing = {"n_train": plan.n_train, "steps": plan.steps}, []
+    table |= {"control steps": plan.control_steps}
     table |= {"full steps": plan.full_steps, "full lr": plan.full_lr}
     for part in PARTS:
         rows = {trial: store.get(trial) for trial in _trials(part, plan)}
@@ -146,12 +148,11 @@ def lines(table: dict) -> list[str]:
 def _trials(part: str, plan: Plan) -> list[Trial]:
     size = plan.n_train
     if part == "coarse":
+        lengths = {VARIANTS[0]: plan.steps, VARIANTS[1]: plan.control_steps}
         return [
-            Trial(
-                *plan.pair, seed, variant, "anchors", size, plan.steps, SOUND.optim.lr
-            )
+            Trial(*plan.pair, seed, variant, "anchors", size, steps, SOUND.optim.lr)
             for seed in range(plan.seeds)
-            for variant in VARIANTS
+            for variant, steps in lengths.items()
         ]
     return [
         Trial(*pair, seed, "sound", "selflearn", size, plan.full_steps, plan.full_lr)
