@@ -85,7 +85,7 @@ def engine(
     """A run of the preset on random rows of two spaces, ready for its first step."""
     optim = replace(preset.optim, batch=batch, precision=precision)
     # From random weights: where nets start makes no step longer. Judges see the rows.
-    game = replace(preset.game, focus=(0.0, 0.0))
+    game = replace(preset.game, focus=(0.0, 0.0), spread=(0.0, 0.0))
     preset = replace(preset, optim=optim, game=game, start="random")
     g = torch.Generator().manual_seed(0)
     rows = (torch.randn(max(ROWS, batch), width, generator=g) for _ in "ab")
