@@ -16,8 +16,8 @@ from v2v_lite.vec2vec.checkpoint import load as load_checkpoint
 
 TINY = (
     "--n-train 420 --net.width 12 --game.width 12 --game.members 1 --optim.batch 32 "
-    "--optim.steps 12 --start random --whitened 0 --game.focus 0 0 --loop.log-every 4 "
-    "--loop.evaluate-every 6 --loop.save-every 4"
+    "--optim.steps 12 --start random --whitened 0 --game.focus 0 0 --game.spread 0 0 "
+    "--loop.log-every 4 --loop.evaluate-every 6 --loop.save-every 4"
 ).split()
 
 
@@ -85,7 +85,7 @@ def test_every_field_of_a_preset_is_an_option(capsys):
 
 
 @pytest.mark.parametrize(
-    "preset, value", [("released", "2e-05"), ("sound", "0.015"), ("", "0.015")]
+    "preset, value", [("released", "2e-05"), ("sound", "0.3"), ("", "0.3")]
 )
 def test_help_shows_the_presets_values(preset, value, capsys):
     words = ["--preset", preset] if preset else []
@@ -113,7 +113,7 @@ def test_interrupted_it_says_what_is_saved_and_goes_on(monkeypatch, capsys):
     assert "SIGTERM after step 7" in line and "m/checkpoints/step-000000007" in line
     assert not Path("m/model.json").exists()
     again = fails(capsys, "train", "--resume", "m", "--optim.lr", 3)
-    assert "optim.lr is 0.015, not 3.0" in again
+    assert "optim.lr is 0.3, not 3.0" in again
     v2v("train", "--resume", "m")
     assert "m: vec2vec sound" in capsys.readouterr().out
     v2v_train("--out", "whole", "--seeds", 2)
