@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from v2v_lite.spaces import Space, load, unit, unpaired
-from v2v_lite.vec2vec import RELEASED, SOUND, Players
+from v2v_lite.vec2vec import RELEASED, SOUND, Players, start
 from v2v_lite.vec2vec.start import View, start_maps
 
 
@@ -100,3 +100,28 @@ def test_maps_of_real_anchors_differ_by_seed_and_are_better_than_chance():
         rank = (found >= found.diagonal()[:, None]).sum(1).double().mean()
         assert rank < 1200  # chance is 2,048
     assert start_maps(spaces, views, RELEASED, (0,), False) == {}
+
+
+def test_of_several_draws_the_one_that_covaries_most(monkeypatch):
+    drawn = [torch.diag(torch.tensor(row)) for row in ([3.0, 0.0], [2.0, 2.0])]
+
+    class Drawn:
+        def __init__(self, cross):
+            self.cross = lambda: cross
+
+    left = iter(drawn)
+    monkeypatch.setattr(start, "find_anchors", lambda *_: Drawn(next(left)))
+    spaces = {"s": cloud(d=2), "t": cloud(d=2, seed=1)}
+    preset = replace(SOUND, anchor_draws=2)
+    views = {name: View.of(space, preset) for name, space in spaces.items()}
+    (found,) = start_maps(spaces, views, preset, (0,), False)["s", "t"]
+    assert torch.equal(found, drawn[1])  # 4 beats 3, though its largest is smaller
+
+
+def test_glasses_show_float32_also_under_autocast():
+    two = players({"s": 6, "t": 6}, seeds=1).float()
+    maps = torch.linalg.qr(torch.randn(1, 6, 6))[0]
+    whites = {name: whitening_of(6, k).float() for k, name in enumerate("st")}
+    two.start_from("s", "t", maps, whites)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert two.seen("s", torch.randn(1, 3, 6)).dtype == torch.float32

@@ -442,3 +442,17 @@ def test_a_batch_in_another_order_is_refused():
     players, batch = setting(preset)
     with pytest.raises(DataError, match="in this order"):
         forward(players.nets, dict(reversed(batch.items())), preset.loss)
+
+
+@pytest.mark.parametrize("form", ["printed", "released", "sound"])
+def test_preservation_of_some_rows_is_that_of_a_smaller_batch(form):
+    preset = with_loss(small(RELEASED), vsp=form, vsp_rows=4)
+    players, batch = setting(preset)
+    players.eval()  # batch norm would see another batch
+    found = generator_losses(players, forward(players.nets, batch, preset.loss), preset)
+    few = {name: rows[:, :4] for name, rows in batch.items()}
+    whole = with_loss(preset, vsp_rows=0)
+    want = generator_losses(players, forward(players.nets, few, whole.loss), whole)
+    for name in ("vsp", "vsp_reconstruction"):
+        assert torch.allclose(found[name], want[name])
+    assert not torch.allclose(found["generator"], want["generator"])

@@ -107,7 +107,8 @@ class Glasses(nn.Module):
         self.lens = sharp @ (self.axes.mT @ self.principal) * self.deviation**spread
 
     def forward(self, rows: Tensor) -> Tensor:
-        return F.normalize(rows @ self.lens, dim=-1)
+        # Kernels of what is seen need float32, also under autocast.
+        return F.normalize(at_least_float32(rows @ self.lens), dim=-1)
 
 
 def d_loss(kind: str, real: Tensor, fake: Tensor, smoothing: float = 0.0) -> Tensor:

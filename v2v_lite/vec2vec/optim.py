@@ -19,7 +19,7 @@ def orthogonalised(g: Tensor) -> Tensor:
     r"""About $U V^\top$ of $G = U S V^\top$, `(..., m, n)`, by matrix products alone.
 
     Five rounds of $X \leftarrow a X + (b X X^\top + c (X X^\top)^2) X$ from $G / \lVert
-    G \rVert_F$ bring singular values above a thousandth of the norm to between 0.6 and
+    G \rVert_F$ bring singular values above a hundredth of the norm to between 0.6 and
     1.3, which serves as well as 1. A zero matrix stays zero.
     Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers".
     """

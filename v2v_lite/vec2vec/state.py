@@ -200,20 +200,19 @@ def _optimiser(nets: Nets, config: OptimConfig, make: dict) -> torch.optim.Adam:
     """The translator's: its input adapters at the full rate, the rest at a share."""
     fast = [*nets.inputs.parameters()]
     slow = [*nets.outputs.parameters(), *nets.backbone.parameters()]
-    if config.rule == "muon":
+    muon = config.rule == "muon"
+    if muon:  # what is no matrix goes with the rest
         slow += [w for w in fast if w.ndim != 3 or w.shape[1] == 1]
         fast = [w for w in fast if w.ndim == 3 and w.shape[1] > 1]
-        groups = [
-            {"params": fast, "share": 1.0, "momentum": config.momentum},
-            {"params": slow, "share": config.slow},
-        ]
-        # Not fused: a loss scaler then keeps gradients of infinite length away.
-        return Muon(groups, config.lr, betas=make["betas"])
     groups = [
         {"params": fast, "share": 1.0},
         {"params": slow, "share": config.slow},
     ]
-    return torch.optim.Adam(groups, config.lr, **make)
+    if not muon:
+        return torch.optim.Adam(groups, config.lr, **make)
+    groups[0]["momentum"] = config.momentum
+    # Not fused: a loss scaler then keeps gradients of infinite length away.
+    return Muon(groups, config.lr, betas=config.betas)
 
 
 def _torch() -> tuple[int, ...]:

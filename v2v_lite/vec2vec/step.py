@@ -54,7 +54,7 @@ class Players(nn.Module):
         judged, watched = self.output_names, self.latent_names
         if game.kind in ("mmd", "density"):
             judged = watched = ()
-        # The judges of outputs look through glasses where the preset has a focus.
+        # The judges of outputs look through glasses where a focus or a spread is set.
         self.game, glasses = game, any(game.focus) or any(game.spread)
         self.glasses = nn.ModuleList(
             Glasses(seeds, width) for width in (widths.values() if glasses else ())
