@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from v2v_lite.spaces import Space, load, unit, unpaired
+from v2v_lite.align import SelfLearn, SelfLearnConfig
+from v2v_lite.spaces import DataError, Space, hold_out, load, unit, unpaired
 from v2v_lite.vec2vec import RELEASED, SOUND, Players, start
-from v2v_lite.vec2vec.start import View, start_maps
+from v2v_lite.vec2vec.start import View, read_out, start_maps
+from v2v_lite.vec2vec.trainer import train
 
 
 def cloud(n=400, d=6, seed=0):
@@ -125,3 +127,49 @@ def test_glasses_show_float32_also_under_autocast():
     two.start_from("s", "t", maps, whites)
     with torch.autocast("cpu", torch.bfloat16):
         assert two.seen("s", torch.randn(1, 3, 6)).dtype == torch.float32
+
+
+def test_the_read_out_keeps_what_the_start_says_of_each_direction():
+    two = players({"s": 6, "t": 4}, seeds=1)
+    g = torch.Generator().manual_seed(3)
+    maps = torch.randn(1, 6, 4, generator=g, dtype=torch.float64)
+    whites = {"s": whitening_of(6, 0), "t": whitening_of(4, 1)}
+    two.start_from("s", "t", maps, whites)
+    view = View(torch.zeros(4), whites["t"].float())
+    shared = replace(SOUND, read_out="shared")
+    x = torch.randn(1, 9, 6, generator=g, dtype=torch.float64)
+    with torch.no_grad():
+        y = two.nets.translate("s", "t", F.normalize(x, dim=-1))[0]
+    out = F.normalize(
+        y @ read_out(view, shared, two.glasses_of("t"), 0).double(), dim=-1
+    )
+    assert torch.allclose(out, F.normalize(x[0] @ maps[0], dim=-1), atol=1e-5)
+    # By variance instead: what whitening took is given back.
+    plain = read_out(view, SOUND, two.glasses_of("t"), 0)
+    assert torch.allclose(view.white @ plain, torch.eye(4), atol=1e-4)
+    assert read_out(View(), RELEASED, None, 0) is None
+
+
+def test_self_learning_with_its_strengths_is_where_training_starts():
+    split = unpaired(load("minilm"), load("granite"), seed=0, n_train=1500)
+    spaces = {"s": split.source, "t": split.target}
+    preset = replace(
+        SOUND, start="selflearn", anchor_runs=4, read_out="shared",
+        optim=replace(SOUND.optim, steps=1, batch=64, lr=1e-9),
+    )  # fmt: skip
+    told = []
+    train(spaces, preset, report=lambda model: told.append(model) or {})
+    config = SelfLearnConfig()
+    config = replace(config, anchors=replace(config.anchors, runs=4))
+    held = {name: hold_out(space)[0] for name, space in spaces.items()}
+    ours = SelfLearn(config).fit(held["s"], held["t"], seed=0)
+    z, want = (model.translate(split.eval_source) for model in (told[0], ours))
+    z, want = (unit(rows - held["t"].mean) for rows in (z, want))
+    assert (z * want).sum(1).min() > 0.999
+
+
+def test_a_read_out_by_strengths_is_of_one_pair():
+    spaces = {name: cloud(d=4, seed=k) for k, name in enumerate("abc")}
+    preset = replace(SOUND, read_out="shared", optim=replace(SOUND.optim, batch=16))
+    with pytest.raises(DataError, match="one pair, but 3 spaces"):
+        train(spaces, preset)

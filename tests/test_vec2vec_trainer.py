@@ -494,6 +494,27 @@ def test_the_best_nets_of_each_seed_are_kept(monkeypatch, tmp_path):
     assert records == [0.1, 0.5, 0.3, 0.0]
 
 
+@pytest.mark.parametrize(
+    ("told", "kept"), [((0.5, 0.515, 0.51), 0), ((0.5, 0.51, 0.53, 0.535, 0.532), 3)]
+)
+def test_a_given_start_is_left_only_for_a_clear_gain(monkeypatch, told, kept):
+    preset = replace(
+        SOUND, optim=replace(SOUND.optim, steps=len(told) - 1, batch=16),
+        net=replace(SOUND.net, width=8), anchor_runs=2, anchor_draws=1,
+    )  # fmt: skip
+    scores, real = iter(told), run.diagnose
+    monkeypatch.setattr(
+        run, "start_maps", lambda *_: {("a", "b"): torch.eye(8, 6)[None]}
+    )
+    monkeypatch.setattr(
+        run, "diagnose",
+        lambda *a, **k: replace(real(*a, **k), score=next(scores, told[kept])),
+    )  # fmt: skip
+    found = train(world(), preset, loop=Loop(evaluate_every=1))
+    assert found.steps == (kept,)
+    assert found.run.state.scores == [told[kept]]
+
+
 def test_it_stops_when_no_seed_does_better(monkeypatch):
     scores = iter([0.1, 0.2, 0.2, 0.1, 0.1, 0.15])
     real = run.diagnose

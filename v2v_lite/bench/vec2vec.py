@@ -26,6 +26,16 @@ from .table import short, space_of, split_of, summary
 PARTS = ("coarse", "full")
 VARIANTS = ("sound", "without the game")
 KEYS = ("top1", "rank")
+#: SOUND from the full alignment: strengths kept in the read-out, judges that look
+#: through them at more rows and closer, small steps, as there is less way to go.
+FULL = replace(
+    SOUND,
+    game=replace(SOUND.game, temperature=0.035, focus=(1.0, 1.0), spread=(0.0, 0.0)),
+    optim=replace(SOUND.optim, lr=0.01, batch=2048, steps=120),
+    start="selflearn",
+    anchor_runs=30,
+    read_out="shared",
+)
 
 
 @dataclass(frozen=True)
@@ -39,8 +49,7 @@ class Plan:
     n_train: int = 16_384
     steps: int = SOUND.optim.steps
     control_steps: int = 500  # without the game nothing moves after the first
-    full_steps: int = 300
-    full_lr: float = 0.03  # a tenth: from the full alignment there is less way to go
+    full_steps: int = FULL.optim.steps
 
 
 QUICK = Plan(seeds=2, pairs=(("minilm", "granite"),), n_train=2500, steps=20,
@@ -58,13 +67,12 @@ class Trial:
     start: str
     n_train: int
     steps: int
-    lr: float
 
     @property
     def key(self) -> str:
         words = self.variant.replace(" ", "-")
         ends = f"{self.source}-{self.target}-{self.n_train}"
-        return f"vec2vec-{words}-{self.start}-{ends}-{self.steps}-{self.lr}-{self.seed}"
+        return f"vec2vec-{words}-{self.start}-{ends}-{self.steps}-{self.seed}"
 
     @property
     def code(self) -> str:
@@ -72,12 +80,13 @@ class Trial:
 
     @property
     def preset(self) -> Preset:
-        """SOUND with this trial's start, length, rate and losses."""
-        optim = replace(SOUND.optim, steps=self.steps, lr=self.lr)
-        loss = SOUND.loss
+        """SOUND or FULL with this trial's length, and with the game or without."""
+        base = FULL if self.start == FULL.start else SOUND
+        loss = base.loss
         if self.variant != "sound":
             loss = replace(loss, output_game=0.0)
-        return replace(SOUND, optim=optim, loss=loss, start=self.start)
+        optim = replace(base.optim, steps=self.steps)
+        return replace(base, optim=optim, loss=loss)
 
     def run(self, work: Path) -> dict:
         from ..vec2vec.trainer import train
@@ -116,7 +125,7 @@ def run(
         run_all(_trials(part, plan), store, 0 if jobs == 1 else jobs, part)
     table, missing = {"n_train": plan.n_train, "steps": plan.steps}, []
     table |= {"control steps": plan.control_steps}
-    table |= {"full steps": plan.full_steps, "full lr": plan.full_lr}
+    table |= {"full steps": plan.full_steps, "full lr": FULL.optim.lr}
     for part in PARTS:
         rows = {trial: store.get(trial) for trial in _trials(part, plan)}
         if None in rows.values():
@@ -150,12 +159,12 @@ def _trials(part: str, plan: Plan) -> list[Trial]:
     if part == "coarse":
         lengths = {VARIANTS[0]: plan.steps, VARIANTS[1]: plan.control_steps}
         return [
-            Trial(*plan.pair, seed, variant, "anchors", size, steps, SOUND.optim.lr)
+            Trial(*plan.pair, seed, variant, SOUND.start, size, steps)
             for seed in range(plan.seeds)
             for variant, steps in lengths.items()
         ]
     return [
-        Trial(*pair, seed, "sound", "selflearn", size, plan.full_steps, plan.full_lr)
+        Trial(*pair, seed, "sound", FULL.start, size, plan.full_steps)
         for pair in plan.pairs
         for seed in range(plan.full_seeds)
     ]

@@ -18,6 +18,7 @@ Schedule = Literal["constant", "cosine"]
 Precision = Literal["no", "fp16", "bf16"]
 Start = Literal["random", "anchors", "selflearn"]
 Rule = Literal["adam", "muon"]
+ReadOut = Literal["variance", "shared"]
 
 
 def _require(owner: object, field: str, fine: bool, mend: str) -> None:
@@ -180,6 +181,12 @@ class Preset:
     anchor_runs: int = 30  # clusterings behind the anchors of the start
     # Of so many sets of anchors the one whose rows covary most, by the nuclear norm.
     anchor_draws: int = 1
+    # Translations of whitened rows weigh directions by their standard deviation in the
+    # target, or by how strongly the start's map shares them (`start.read_out`).
+    read_out: ReadOut = "variance"
+    # A given start is left only for nets of an unsupervised score so much higher: the
+    # best of many noisy scores would beat it by chance.
+    margin: float = 0.02
 
     def __post_init__(self) -> None:
         _one_of(self, "start", Start)
@@ -188,7 +195,8 @@ class Preset:
         _require(self, "start", self.start == "random" or linear, mend)
         fine = self.start == "random" or self.centred
         _require(self, "centred", fine, f"{self.start} finds maps of centred rows")
-        _at_least(self, 0, "whitened")
+        _at_least(self, 0, "whitened", "margin")
+        _one_of(self, "read_out", ReadOut)
         _at_least(self, 2, "anchor_runs")
         _at_least(self, 1, "anchor_draws")
         fine = not self.whitened or self.centred
@@ -197,6 +205,9 @@ class Preset:
         fine = not seen or (self.whitened and self.start != "random")
         mend = "game.focus and game.spread need a start between whitened rows"
         _require(self, "start", bool(fine), mend)
+        fine = seen or self.read_out == "variance"
+        mend = "strengths are kept only where game.focus or game.spread is set"
+        _require(self, "read_out", fine, mend)
 
 
 RELEASED = Preset("released", optim=OptimConfig(precision="fp16"))

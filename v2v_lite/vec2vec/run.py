@@ -21,7 +21,7 @@ from .machine import Loop, accelerator_of, average_gradients, clip_by_seed
 from .nets import Nets
 from .presets import Preset
 from .schedule import Batches, mix
-from .start import View, start_maps
+from .start import View, read_out, start_maps
 from .state import State, fingerprint
 from .step import Flow, forward
 from .translator import Vec2Vec
@@ -60,6 +60,11 @@ class Run:
                 f"optim.batch = {preset.optim.batch} does not go evenly, by 2 rows or "
                 f"more, into {count} processes' {loop.accumulate} parts; choose a "
                 f"multiple of {count * loop.accumulate}"
+            )
+        if preset.read_out == "shared" and len(spaces) > 2:
+            raise DataError(
+                f"preset.read_out = 'shared' is of one pair, but {len(spaces)} spaces "
+                "are given; set it to 'variance', or train pair by pair"
             )
         self.hash = fingerprint([*spaces.items(), *held.items()])
         self.spaces = {name: space.to(self.device) for name, space in spaces.items()}
@@ -248,7 +253,9 @@ class Run:
         """The translator of an ordered pair by the k-th copy of `nets`."""
         pair, seed = (source, target), self.state.seeds[k]
         views = self.views[source], self.views[target]
-        return Vec2Vec.of(nets, k, self.spaces, pair, views, seed)
+        glasses = self.state.players.glasses_of(target)
+        back = read_out(views[1], self.preset, glasses, k)
+        return Vec2Vec.of(nets, k, self.spaces, pair, views, back, seed)
 
     def beside(self, pair: tuple[str, str]) -> list[Diagnosis]:
         """The diagnosis of each seed's best nets, the other seeds' as its rivals."""

@@ -4,7 +4,8 @@ Rows go in as they are, or centred, or whitened, $\mathrm{unit}(x - \mu)\, C^{-1
 with a prior (chapter 6), and made unit again. Between whitened spaces a right map is
 nearly a rotation, and a map found there has a second use: the singular values
 of $M = U \sigma V^\top$ say how far each direction is shared. The nets start from the
-rotation $UV^\top$, and the judges look through $\sigma$ (`adversary.Glasses`).
+rotation $UV^\top$, the judges look through $\sigma$ (`adversary.Glasses`), and a
+translation can be read out by it (`read_out`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ..align.anchors import find_anchors
 from ..align.selflearn import SelfLearn, SelfLearnConfig, whitening
 from ..spaces.rows import unit
 from ..spaces.space import Space
+from .adversary import Glasses
 from .presets import Preset
 
 
@@ -65,6 +67,23 @@ def start_maps(
         found = [_found(*sides, preset, seed, progress) for seed in seeds]
         maps[name, target] = torch.stack(found)
     return maps
+
+
+def read_out(
+    view: View, preset: Preset, glasses: Glasses | None, k: int
+) -> Tensor | None:
+    r"""What whitened translations are multiplied by, `(d, d)`; None without whitening.
+
+    "variance": $C_t^{1/2}$, as much as there is of each direction in the target.
+    "shared": $V \rho V^\top$, as much as the start's map of seed k shares of it. With
+    self-learning's $\rho$ the start is then self-learning's own map, strengths and all.
+    """
+    if view.white is None:
+        return None
+    if preset.read_out == "variance" or glasses is None:
+        return torch.linalg.inv(view.white.double()).float()
+    axes = glasses.axes[k].double()
+    return ((axes * glasses.strength[k].double()) @ axes.mT).float()
 
 
 def _found(

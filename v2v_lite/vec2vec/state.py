@@ -95,13 +95,19 @@ class State:
     def keep_best(self, scores: list[float]) -> None:
         """Keep each seed's nets where its unsupervised score is its best so far.
 
-        Of equal scores (failures all have 0) the later one's.
+        Of equal scores (failures all have 0) the later one's; but a start that was
+        given stays until one is `preset.margin` above it.
         """
-        better = any(new > old for new, old in zip(scores, self.scores, strict=True))
+        held = self.preset.margin if self.preset.start != "random" else 0.0
+        bars = [
+            old + held * (self.step > at == 0)
+            for old, at in zip(self.scores, self.steps, strict=True)
+        ]
+        better = any(new > bar for new, bar in zip(scores, bars, strict=True))
         self.waited = 0 if better else self.waited + 1
         now = self.model.state_dict()
         for k, score in enumerate(scores):
-            if score < self.scores[k]:
+            if score < bars[k]:
                 continue
             self.scores[k], self.steps[k] = score, self.step
             for name, value in self.best.state_dict().items():

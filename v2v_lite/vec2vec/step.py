@@ -92,7 +92,12 @@ class Players(nn.Module):
 
     def seen(self, name: str, rows: Tensor) -> Tensor:
         """Rows `(S, B, d)` of a space as the judges of outputs see them."""
-        return self.glasses[self.nets.position[name]](rows) if self.glasses else rows
+        glasses = self.glasses_of(name)
+        return rows if glasses is None else glasses(rows)
+
+    def glasses_of(self, name: str) -> Glasses | None:
+        """What the judges of a space's rows look through, if anything."""
+        return self.glasses[self.nets.position[name]] if self.glasses else None
 
     def discriminators(self) -> list[nn.Parameter]:
         """What the second optimiser trains; the first trains `nets.parameters()`."""

@@ -47,21 +47,20 @@ class Vec2Vec(Translator):
     @classmethod
     def of(
         cls, nets: Nets, k: int, spaces: dict[str, Space], pair: tuple[str, str],
-        views: tuple[View, View], seed: int,
+        views: tuple[View, View], back: Tensor | None, seed: int,
     ) -> Vec2Vec:  # fmt: skip
         """The pair (source, target) of the k-th copy in `nets`; weights are copied.
 
         `spaces` are the training spaces by their names in `nets`, `views` are how the
-        nets see the pair's rows.
+        nets see the pair's rows, `back` what is made of whitened translations.
         """
         model = cls()
         model.nets = one_of(nets, k, pair)
         source, target = (spaces[name] for name in pair)
         device = next(nets.parameters()).device
         model.means = (source.mean.to(device), target.mean.to(device))
-        into, out = views
-        if into.white is not None:
-            back = torch.linalg.inv(out.white.double()).float()
+        into, _ = views
+        if back is not None:
             model.white = into.white.to(device), back.to(device)
         if into.mean is not None:
             model.scale = (target.vectors - target.mean).norm(dim=1).mean().item()
