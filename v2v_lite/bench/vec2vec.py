@@ -48,7 +48,7 @@ class Plan:
     full_seeds: int = 1
     n_train: int = 16_384
     steps: int = SOUND.optim.steps
-    control_steps: int = 500  # without the game nothing moves after the first
+    control_steps: int = 250  # without the game nothing moves after the first
     full_steps: int = FULL.optim.steps
 
 

@@ -181,8 +181,9 @@ class Preset:
     anchor_runs: int = 30  # clusterings behind the anchors of the start
     # Of so many sets of anchors the one whose rows covary most, by the nuclear norm.
     anchor_draws: int = 1
-    # Translations of whitened rows weigh directions by their standard deviation in the
-    # target, or by how strongly the start's map shares them (`start.read_out`).
+    # Translations of whitened rows weigh directions by the root of their standard
+    # deviation in the target, or by how far the start's map shares them
+    # (`start.read_out`).
     read_out: ReadOut = "variance"
     # A given start is left only for nets of an unsupervised score so much higher: the
     # best of many noisy scores would beat it by chance.
@@ -261,7 +262,7 @@ SOUND = Preset(
         betas=(0.5, 0.99),
         warmup=20,
         batch=1024,
-        steps=1500,
+        steps=2000,
         schedule="cosine",
         ema=0.99,
         precision="bf16",

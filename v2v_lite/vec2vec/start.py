@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..align.anchors import find_anchors
+from ..align.paired import power
 from ..align.selflearn import SelfLearn, SelfLearnConfig, whitening
 from ..spaces.rows import unit
 from ..spaces.space import Space
@@ -74,14 +75,15 @@ def read_out(
 ) -> Tensor | None:
     r"""What whitened translations are multiplied by, `(d, d)`; None without whitening.
 
-    "variance": $C_t^{1/2}$, as much as there is of each direction in the target.
+    "variance": $C_t^{1/4}$, half of what whitening took from each direction, as in
+    `paired.Whitened`; undone whole, the largest few would have the say.
     "shared": $V \rho V^\top$, as much as the start's map of seed k shares of it. With
     self-learning's $\rho$ the start is then self-learning's own map, strengths and all.
     """
     if view.white is None:
         return None
     if preset.read_out == "variance" or glasses is None:
-        return torch.linalg.inv(view.white.double()).float()
+        return power(view.white.double(), -0.5, 0.0).float()
     axes = glasses.axes[k].double()
     return ((axes * glasses.strength[k].double()) @ axes.mT).float()
 

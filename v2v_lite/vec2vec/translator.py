@@ -2,9 +2,10 @@
 
 The nets see rows as they were trained (`start.View`): centred by their space's training
 mean and whitened, if the preset says so. What comes back is then a direction around the
-target's mean; unwhitened, it goes where the target's rows are, as with linear methods:
+target's mean; read out (`start.read_out`), it goes where the target's rows are, as with
+linear methods:
 
-    translate(x) = unit( mean_t + scale * unit(F(view_s(x)) C_t^{1/2}) ),   else F(x)
+    translate(x) = unit( mean_t + scale * unit(F(view_s(x)) R) ),   else F(x)
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from ..align.base import Stage, Translator
 from ..align.registry import register
+from ..spaces.files import DataError
 from ..spaces.rows import unit
 from ..spaces.space import Space
 from .nets import Nets
@@ -41,7 +43,7 @@ class Vec2Vec(Translator):
         self.nets: Nets
         self.means: tuple[Tensor, Tensor]  # (d_s,), (d_t,); zero if not centred
         self.scale = 0.0  # 0: not centred
-        # Where rows are whitened: the source's whitening, the target's unwhitening.
+        # Where rows are whitened: the source's whitening, and the read-out.
         self.white: tuple[Tensor, Tensor] | None = None
 
     @classmethod
@@ -110,6 +112,11 @@ class Vec2Vec(Translator):
         self.means = tensors.pop("source_mean"), tensors.pop("target_mean")
         self.scale = config["scale"]
         if "white" in tensors:
+            if "back" not in tensors:
+                raise DataError(
+                    "the whitened nets were saved by a version without a read-out; "
+                    "train and save them anew"
+                )
             self.white = tensors.pop("white"), tensors.pop("back")
         widths = dict(zip(("source", "target"), map(len, self.means), strict=True))
         net = NetConfig(**config["net"])
