@@ -38,12 +38,15 @@ CONFIG = SelfLearnConfig(
 SETTINGS = (
     ("rotate", 0), *(("noise", s) for s in NOISE),
     ("keyed-noise", 1.0),
-    ("truncate", 192), ("truncate", 96), ("truncate", 48),
+    ("truncate", 192), ("truncate", 96),
     ("quantise", 4), ("quantise", 1),
-    ("stretch", 0.5), ("stretch", 1.0),
-    ("bend", 1.0), ("bend", 2.0), ("bend", 3.0),
-    ("average", 2), ("average", 8),
-    ("drop", 1), ("drop", 8), ("drop", 32),
+    ("stretch", 1.0), ("bend", 1.0), ("bend", 2.0), ("bend", 3.0),
+    ("average", 8), ("drop", 8), ("drop", 32),
+)  # fmt: skip
+#: Every noise, and of the others one strength each.
+MIRRORED = (
+    *(("noise", s) for s in NOISE), ("truncate", 96), ("quantise", 1), ("stretch", 1.0),
+    ("bend", 2.0), ("average", 8), ("drop", 8),
 )  # fmt: skip
 
 
@@ -56,9 +59,7 @@ class Plan:
     seeds: int = 3
     paired_seeds: int = 5
     settings: tuple[tuple[str, float], ...] = SETTINGS
-    mirrored: tuple[tuple[str, float], ...] = tuple(
-        s for s in SETTINGS if s[0] != "rotate"
-    )
+    mirrored: tuple[tuple[str, float], ...] = MIRRORED
 
 
 QUICK = Plan(
