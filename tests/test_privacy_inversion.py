@@ -79,6 +79,25 @@ def test_the_mean_vector_gives_what_the_language_model_thinks(lm, guide):
     assert found.text.lower().startswith("the") and found.cosine == 0
 
 
+def test_a_text_may_have_all_its_words(lm, guide):
+    for words in (1, 5):
+        config = SearchConfig(words=words, **TOY | {"bonus": 50})
+        (found,) = invert(encoder(SECRETS[:1]), lm, guide, config)
+        assert len(tokens(found.text)) == words
+
+
+def test_no_word_stands_more_often_than_in_own_texts(lm, guide):
+    assert guide.most[1:].max() == 1  # no toy text says a word twice
+    aim = unit(ROWS["dog"] + guide.centre)[None]
+    eager = {"words": 6, "kappa": 400, "bonus": 20}
+    (found,) = invert(aim, lm, guide, SearchConfig(**eager))
+    said = tokens(found.text.lower())
+    assert len(said) == len(set(said)) > 1
+    (found,) = invert(aim, lm, guide, SearchConfig(**eager, repeats=True))
+    said = tokens(found.text.lower())
+    assert said.count("dog") > 1
+
+
 def test_errors(lm, guide):
     with pytest.raises(DataError, match="translate them"):
         invert(torch.randn(2, 7), lm, guide)

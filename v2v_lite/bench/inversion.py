@@ -1,9 +1,9 @@
 """`v2v bench inversion`: what inverted texts give away, beside mismatched documents.
 
 Victims are the private documents under encoders that the attacker neither has nor may
-query; he translates by a fit on `data/wiki` without pairs and inverts with an encoder
-of his own, his public documents and nothing else. The same search runs on the true
-vectors (the upper line) and on the mean vector (the floor).
+query; he translates by a fit on `data/wiki` without pairs, adapts it to the stolen rows
+and inverts with an encoder of his own, his public documents and nothing else. The same
+search runs on the true vectors (the upper line) and on their mean (the floor).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ..privacy import (
     Guide,
     NgramLM,
     SearchConfig,
+    adapt,
     facts_found,
     facts_of,
     holds,
@@ -144,17 +145,21 @@ class Inversions:
     def _vectors(
         self, private: Documents, true: Space, own: Space, work: Path
     ) -> tuple[Tensor, dict]:
-        p = self.plan
         if self.victim == IDEAL:
             return true.vectors, {}
         if self.victim == FLOOR:
             return own.vectors.mean(0, keepdim=True), {}
-        fit = Fit(self.victim, p.attacker, p.n_train, p.seed)
-        model = Translator.load(work / "fits" / fit.key)
-        plain = model.translate(document_space(private, self.victim))
-        stolen = recentre(plain, own.vectors)
-        ranks = score(stolen, true)
-        aims = (unit(z - own.vectors.mean(0)) for z in (stolen, true.vectors))
+        p = self.plan
+        about = self.victim, p.attacker, p.n_train, p.seed
+        model, split = (
+            Translator.load(work / "fits" / Fit(*about).key),
+            split_of(*about),
+        )
+        rows = document_space(private, self.victim).vectors
+        adapted = adapt(model, rows, own.vectors, split.source, split.target)
+        stolen = recentre(adapted.translate(rows), own.vectors)
+        ranks, mean = score(stolen, true), own.vectors.mean(0)
+        aims = (unit(z - mean) for z in (stolen, true.vectors))
         return stolen, {
             "pool": ranks.pool,
             "top1": ranks.top1.mean,
@@ -187,7 +192,7 @@ def attacker_of(name: str, encoder: str) -> tuple[Space, NgramLM, Guide]:
 def word_vectors(encoder: str) -> dict[str, Tensor]:
     """The attacker's encoder on every word of the public documents, one by one."""
     texts = (text for one in SETS for text in load_documents(one, "public").texts)
-    words = list(dict.fromkeys(word for text in texts for word in tokens(text)))
+    words = [*dict.fromkeys(word for text in texts for word in tokens(text))]
     return dict(zip(words, rows_of(encoder, words), strict=True))
 
 
@@ -227,8 +232,8 @@ def scores(texts: list[str], rows: list[int], private: Documents, encoder: str) 
         texts, rows, private.rows, lambda t, d: cosine[at[t], row_of[d.id]].item()
     )
     found |= {"label": asdict(hit) | {"z": hit.z}, "cosine": asdict(near)}
-    kinds = by_kind(texts, rows, private)
-    return found | {"kinds": kinds, "examples": examples(texts, rows, private)}
+    found["kinds"] = by_kind(texts, rows, private)
+    return found | {"examples": examples(texts, rows, private)}
 
 
 def measured(texts: list[str], rows: list[int], private: Documents) -> dict:
@@ -271,15 +276,10 @@ def examples(texts: list[str], rows: list[int], private: Documents) -> list[dict
     for quantile in SHOWN:
         i = order[round(quantile * (len(order) - 1))]
         found = [fact for fact in facts_of(private[rows[i]]) if holds(texts[i], fact)]
-        shown.append(
-            {
-                "quantile": quantile,
-                "id": private[rows[i]].id,
-                "text": texts[i],
-                "gain": gains[i],
-                "found": found,
-            }
-        )
+        shown.append({
+            "quantile": quantile, "id": private[rows[i]].id, "text": texts[i],
+            "gain": gains[i], "found": found,
+        })  # fmt: skip
     return shown
 
 

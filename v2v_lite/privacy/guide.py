@@ -28,8 +28,9 @@ class Guide:
     `table` `(V, d)`: a bag-of-words stand-in, $E(t) - \mu \propto \sum_{w \in t}
     \mathrm{table}_w$, so that a step scores the whole vocabulary by one product.
     `topics` `(V, d)`: the vector to expect of a text that holds the word.
-    `common` `(V,)`: how many of the attacker's texts hold it. `centre` `(d,)`: $\mu$,
-    the mean of those texts' vectors. `encode` is exact and slow.
+    `common` `(V,)`: how many of the attacker's texts hold it; `most` `(V,)`: how often
+    one of them does at most. `centre` `(d,)`: $\mu$, the mean of their vectors.
+    `encode` is exact and slow.
     """
 
     encode: Encode
@@ -37,6 +38,7 @@ class Guide:
     table: Tensor | None = None
     topics: Tensor | None = None
     common: Tensor | None = None
+    most: Tensor | None = None
 
     @classmethod
     def fit(
@@ -80,7 +82,7 @@ class Guide:
         table[END] = 0
         topics = holds.T @ unit(own - centre) + shrink * unit(table)
         topics /= (df + shrink)[:, None]
-        return cls(encode, centre, table, topics, df)
+        return cls(encode, centre, table, topics, df, bags.amax(0))
 
     def aim(self, vectors: Space | Tensor) -> Tensor:
         """Rows `(n, d)` centred, of length one; one in the centre's direction, which

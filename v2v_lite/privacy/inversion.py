@@ -40,7 +40,9 @@ class SearchConfig:
     `kappa` is the concentration of the noise, in nats for a cosine of one; it grows in
     proportion to the words of a beginning. `tilt` is how far the vector bends the
     proposals; `bonus` nats for each further word, without which the shortest text would
-    be the likeliest. `exact` is how many candidates a row and step are encoded; with 0
+    be the likeliest. A word may not stand more often than in any of the attacker's own
+    texts (`repeats`): to say the best one again is what a cosine of sums likes most.
+    `exact` is how many candidates a row and step are encoded; with 0
     the word table guides alone and the encoder only chooses among the `keep` best
     texts. The constants were set on sixty private notes; see chapter 14.
     """
@@ -53,6 +55,7 @@ class SearchConfig:
     shortlist: int = 2000
     keep: int = 8
     exact: int = 0
+    repeats: bool = False
 
     def __post_init__(self) -> None:
         for name in ("beam", "words", "shortlist", "keep"):
@@ -64,7 +67,11 @@ class SearchConfig:
 
 @dataclass(frozen=True)
 class Inverted:
-    """A text found for a row, its score and its cosine to the row, both centred."""
+    """A text found for a row, its score and its cosine to the row, both centred.
+
+    The score is what the search maximises: log-probability under the tilted proposals,
+    the bonus for each further word, and kappa times the cosine.
+    """
 
     text: str
     score: float
@@ -110,6 +117,8 @@ def _search(
             cosines = _measure(beams, [beam.prefixes for beam in beams], guide)
             for beam, cosine in zip(beams, cosines, strict=True):
                 beam.prune(cosine)
+    for beam in beams:
+        beam.end(*beam.ways())
     ends = [beam.ends() for beam in beams]
     cosines = _measure(beams, [[prefix for _, prefix in some] for some in ends], guide)
     return [b.choose(e, c) for b, e, c in zip(beams, ends, cosines, strict=True)]
@@ -148,6 +157,10 @@ class Beam:
             table = guide.table[self.rows]
             self.table, self.along = table, table @ aim
             self.squares = table.square().sum(1)
+        self.most = self.counts = None
+        if guide.most is not None and not config.repeats:
+            self.most = guide.most[self.rows]
+            self.counts = torch.zeros(1, len(self.rows))
         self.tilt = 0.0
         if guide.topics is not None:
             self.tilt = config.tilt * (guide.topics[self.rows] @ aim)
@@ -165,18 +178,13 @@ class Beam:
 
     def grow(self) -> None:
         """Let every beginning end, or go on with each word; keep the best."""
-        c = self.config
-        step = self.proposal.log_probs(self.prefixes)[:, self.rows] + self.tilt
-        log_p = self.log_p[:, None] + step.log_softmax(1)  # (b, shortlist)
-        cosine = self._cosines()
-        for b, prefix in enumerate(self.prefixes):
-            if prefix:
-                end = log_p[b, 0].item(), cosine[b, 0].item(), prefix
-                self.finished.append(end)
-        self.finished = self._best(self.finished)
+        c, (log_p, cosine) = self.config, self.ways()
+        self.end(log_p, cosine)
         log_p = log_p + c.bonus
         score = log_p + (self._kappa() + c.kappa / c.words) * cosine
         score[:, 0] = -math.inf
+        if self.most is not None:
+            score[self.counts >= self.most] = -math.inf
         encoded = c.exact or (4 * c.beam if self.guide.table is None else c.beam)
         best = score.flatten().topk(min(encoded, score.numel() - len(score))).indices
         b, w = best // score.shape[1], best % score.shape[1]
@@ -186,6 +194,22 @@ class Beam:
         self.log_p, self.cosine, self.sums = log_p[b, w], cosine[b, w], self.sums[b]
         if self.guide.table is not None:
             self.sums = self.sums + self.table[w]
+        if self.most is not None:
+            self.counts = self.counts[b]
+            self.counts[torch.arange(len(w)), w] += 1
+
+    def ways(self) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and cosines of the beginnings with each word `(b, V)`."""
+        step = self.proposal.log_probs(self.prefixes)[:, self.rows] + self.tilt
+        return self.log_p[:, None] + step.log_softmax(1), self._cosines()
+
+    def end(self, log_p: Tensor, cosine: Tensor) -> None:
+        """Let the beginnings end here; the best of all ends are kept."""
+        for b, prefix in enumerate(self.prefixes):
+            if prefix:
+                end = log_p[b, 0].item(), cosine[b, 0].item(), prefix
+                self.finished.append(end)
+        self.finished = self._best(self.finished)
 
     def _kappa(self) -> float:
         # The t-th of T words: a beginning can answer for its share of the vector only.
@@ -207,6 +231,8 @@ class Beam:
         self.prefixes = [self.prefixes[i] for i in best.tolist()]
         self.log_p, self.cosine = self.log_p[best], cosine[best]
         self.sums = self.sums[best]
+        if self.most is not None:
+            self.counts = self.counts[best]
 
     def _best(self, ends: list) -> list:
         ends.sort(key=lambda end: end[0] + self.config.kappa * end[1], reverse=True)
