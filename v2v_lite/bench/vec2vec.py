@@ -31,7 +31,7 @@ KEYS = ("top1", "rank")
 FULL = replace(
     SOUND,
     game=replace(SOUND.game, temperature=0.035, focus=(1.0, 1.0), spread=(0.0, 0.0)),
-    optim=replace(SOUND.optim, lr=0.01, batch=2048, steps=120),
+    optim=replace(SOUND.optim, lr=0.01, batch=2048, steps=60),
     start="selflearn",
     anchor_runs=30,
     read_out="shared",
