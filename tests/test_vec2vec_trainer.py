@@ -383,10 +383,15 @@ def test_a_signal_saves_and_says_so(number, tmp_path, monkeypatch):
 
 
 def test_the_second_signal_is_obeyed():
-    with pytest.raises(KeyboardInterrupt), Stop() as stop:
-        signal.raise_signal(signal.SIGINT)
-        assert stop.asked == "SIGINT"
-        signal.raise_signal(signal.SIGINT)
+    # A shell's background job ignores SIGINT, and Python then sets no handler.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), Stop() as stop:
+            signal.raise_signal(signal.SIGINT)
+            assert stop.asked == "SIGINT"
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
