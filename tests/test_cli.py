@@ -349,3 +349,25 @@ def test_doctor_reports(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("V2V_DATA", str(tmp_path))
     assert main(["doctor"]) == 1
     assert "V2V_DATA" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it asks glibc, and /proc")
+def test_freed_memory_is_kept():
+    code = """if True:
+        import ctypes, sys
+        from v2v_lite.cli.base import keep_pages
+        if sys.argv[1] == "keep":
+            keep_pages()
+        c = ctypes.CDLL(None)
+        c.malloc.restype, c.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+        rows = c.malloc(ctypes.c_size_t(2**26))
+        ctypes.memset(rows, 1, 2**26)
+        c.free(rows)
+        print(int(open("/proc/self/statm").read().split()[1]) * 4096)
+    """
+    kept, given = (
+        int(subprocess.run([sys.executable, "-c", code, how], cwd=ROOT, text=True,
+                           capture_output=True, check=True).stdout)
+        for how in ("keep", "give")
+    )  # fmt: skip
+    assert kept - given > 2**25

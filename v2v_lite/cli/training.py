@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_type_hints
 
-from .base import Command, check_free, plain, two_sides
+from .base import Command, check_free, keep_pages, plain, two_sides
 
 if TYPE_CHECKING:
     from ..vec2vec.trainer import Trained
@@ -64,6 +64,7 @@ class Train(Command):
         from ..vec2vec.presets import Preset
         from ..vec2vec.trainer import CHECKPOINTS, train
 
+        keep_pages()
         preset = Preset(self.preset, **{name: getattr(self, name) for name in PARTS})
         stems = (Path(self.source).stem, Path(self.target).stem, self.preset)
         out = self.resume or self.out or Path("runs", "-".join(stems))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .base import Command, plain, say
+from .base import Command, keep_pages, plain, say
 from .benches import measured
 
 
@@ -33,6 +33,7 @@ class BenchStep(Command):
     def run(self) -> None:
         from ..bench import results, step
 
+        keep_pages()  # as `v2v train` does
         cases = step.cases(self.seeds, self.device)
         measured = [
             step.measure(self.preset, self.width, batch=self.batch,
