@@ -151,10 +151,8 @@ class Inversions:
             return own.vectors.mean(0, keepdim=True), {}
         p = self.plan
         about = self.victim, p.attacker, p.n_train, p.seed
-        model, split = (
-            Translator.load(work / "fits" / Fit(*about).key),
-            split_of(*about),
-        )
+        model = Translator.load(work / "fits" / Fit(*about).key)
+        split = split_of(*about)
         rows = document_space(private, self.victim).vectors
         adapted = adapt(model, rows, own.vectors, split.source, split.target)
         stolen = recentre(adapted.translate(rows), own.vectors)
@@ -192,7 +190,7 @@ def attacker_of(name: str, encoder: str) -> tuple[Space, NgramLM, Guide]:
 def word_vectors(encoder: str) -> dict[str, Tensor]:
     """The attacker's encoder on every word of the public documents, one by one."""
     texts = (text for one in SETS for text in load_documents(one, "public").texts)
-    words = [*dict.fromkeys(word for text in texts for word in tokens(text))]
+    words = list(dict.fromkeys(word for text in texts for word in tokens(text)))
     return dict(zip(words, rows_of(encoder, words), strict=True))
 
 

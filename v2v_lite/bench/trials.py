@@ -20,9 +20,8 @@ from . import cases
 from .results import DATASETS, MADE_BY, code_hash, data_hash
 from .table import short, space_of
 
-#: Self-learning on a short list of phases, one try: some four seconds of one core. With
-#: fewer runs and rows of the anchors, one seed in three or so fails, and nothing
-#: compares.
+#: Self-learning on a short list of phases, one try. With fewer runs and rows of the
+#: anchors, one seed in three or so fails, and nothing compares.
 FIT = SelfLearnConfig(
     AnchorConfig(runs=24, rows=8192, clusters=32, starts=100, rounds=5),
     phases=(Phase(12, 2048, 0.05, 1.0, 0.3), Phase(5, 4096, 0.04, 0.6, 0.3)),

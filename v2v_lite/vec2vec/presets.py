@@ -185,8 +185,9 @@ class Preset:
     # deviation in the target, or by how far the start's map shares them
     # (`start.read_out`).
     read_out: ReadOut = "variance"
-    # A given start is left only for nets of an unsupervised score so much higher: the
-    # best of many noisy scores would beat it by chance.
+    # A given start is left only for nets of an unsupervised score so much higher. The
+    # best of many noisy scores would beat it by chance, and training from the full
+    # alignment raises the score where it lowers top-1 (chapter 12).
     margin: float = 0.02
 
     def __post_init__(self) -> None:
