@@ -1,113 +1,110 @@
-"""What all commands share: two flags, where results and remarks go, device and rows.
+"""What all commands share: flags, the rows they read and write, folders, the device.
 
-Nothing here or in the commands' modules imports torch at the top: `v2v --help` answers
-at once. A command is a frozen dataclass; tyro makes its options from the fields.
+Neither this nor the commands' modules import torch at the top, so that `v2v --help`
+answers at once. A command is a frozen dataclass whose fields tyro makes into options.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
-import math
 import os
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from .streams import Result, echo
 
 if TYPE_CHECKING:
     from ..spaces import Space
 
+__all__ = [
+    "DIAGNOSIS", "ROWS", "Command", "Flag", "Folder", "Number", "OptionalPath", "Part",
+    "Source", "Target", "Text", "Vectors", "ensure_writable", "identity", "load_pair",
+    "load_space", "refuse_other_pair", "save_rows", "to_device",
+]  # fmt: skip
+
+DIAGNOSIS = "diagnosis.json"
+ROWS = ".safetensors or .npy"  # the formats of files of rows
+Part = Literal["all", "train", "eval"]
+Flag = Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")]
+# Optional values: their help says itself what happens without them.
+Number = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
+OptionalPath = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
+Text = Annotated[str | None, arg(metavar="STR", help_behavior_hint="")]
+# Positional arguments.
+Source = Annotated[str, Positional, arg(metavar="SOURCE")]
+Target = Annotated[str, Positional, arg(metavar="TARGET")]
+Vectors = Annotated[str, Positional, arg(metavar="VECTORS")]
+Folder = Annotated[Path, Positional, arg(metavar="FOLDER")]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """A command; `run` does it and returns the exit code (None is 0)."""
+    """A command; `run` does its work and returns the result."""
 
-    json: bool = False
-    """Print the result as JSON, for machines."""
-    debug: bool = False
+    json: Flag = False
+    """Print the result as JSON."""
+    debug: Flag = False
     """Show the traceback of an error."""
 
-    def run(self) -> int | None:
+    def run(self) -> Result:
         raise NotImplementedError
 
-    def give(self, result: dict, lines: Sequence[str]) -> None:
-        """The result to stdout: JSON with --json, else the lines."""
-        text = json.dumps(plain(result), indent=1, ensure_ascii=False)
-        print(text if self.json else "\n".join(lines))
 
-
-def say(text: str) -> None:
-    """A remark for the person at the terminal, on stderr."""
-    print(text, file=sys.stderr)
-
-
-def plain(value: Any) -> Any:
-    """`value` as JSON can hold it: NaN and infinities become null, floats are short."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return str(value) if isinstance(value, Path) else value
-
-
-def rows_of(name: str, part: str = "all") -> Space:
+def load_space(name: str, part: str = "all") -> Space:
     """A bundled space (`part` of it) or a file's, checked."""
     from ..spaces import NAMES, load, resolve
 
     return load(name, part) if name in NAMES else resolve(name)
 
 
-def two_sides(
+def load_pair(
     source: str, target: str, n_train: int | None
 ) -> tuple[Space, Space, Space, Space]:
     """The rows to align, of disjoint texts as far as anybody can tell.
 
     Two bundled names are split by `splits.unpaired`. Otherwise rows are used whole, and
-    refused when their ids say that a text stands on both sides. Returns the rows to fit
-    on, source and target, and rows of both that are held back for the diagnosis.
+    refused when their ids say that both sides hold the same text. Returns the rows to
+    fit on, source and target, and rows of both that are held back for the diagnosis.
     """
     from ..spaces import NAMES, DataError, check_disjoint, hold_out, unpaired
 
     if n_train is not None and n_train < 1:
         raise DataError(f"n_train = {n_train}, but at least 1 row a side is needed")
     if source in NAMES and target in NAMES:
-        split = unpaired(rows_of(source), rows_of(target), n_train=n_train)
-        say(
+        split = unpaired(load_space(source), load_space(target), n_train=n_train)
+        echo(
             f"{source} and {target} are bundled vectors of the same texts: "
             f"{split.source.n:,} go to the source and {split.target.n:,} others to the "
             "target; the 4,096 evaluation texts to neither"
         )
-        return split.source, split.target, *split.unseen()
-    sides = rows_of(source, "train"), rows_of(target, "train")
-    if all(side.ids is not None for side in sides):
-        check_disjoint(*sides)
+        unseen = split.unseen()
+        return split.source, split.target, unseen[0], unseen[1]
+    one, two = load_space(source, "train"), load_space(target, "train")
+    if one.ids is not None and two.ids is not None:
+        check_disjoint(one, two)
     else:
-        say("no ids on one side: nobody can check that the texts are disjoint")
+        echo("no ids on one side: whether the texts are disjoint cannot be checked")
     if n_train is not None:
-        sides = tuple(side.take(slice(n_train)) for side in sides)
-    (source, unseen_s), (target, unseen_t) = (hold_out(side) for side in sides)
-    return source, target, unseen_s, unseen_t
+        one, two = one.take(slice(n_train)), two.take(slice(n_train))
+    (fit_one, unseen_one), (fit_two, unseen_two) = hold_out(one), hold_out(two)
+    return fit_one, fit_two, unseen_one, unseen_two
 
 
-def write_rows(out: Path, space: Space) -> None:
+def save_rows(out: Path, space: Space) -> None:
     """Save a space as .safetensors, or its bare rows as .npy, atomically."""
-    from ..spaces import DataError, atomic
-
-    if out.suffix not in (".safetensors", ".npy"):
-        raise DataError(f"{out}: rows are saved as .safetensors or .npy; rename it")
-    if out.suffix == ".safetensors":
-        return space.save(out)
     import numpy as np
 
+    from ..spaces import atomic
+
+    if out.suffix == ".safetensors":
+        return space.save(out)
     with atomic(out) as temporary, open(temporary, "wb") as file:
         np.save(file, space.vectors.cpu().numpy())
 
 
-def on_device(space: Space, device: str) -> Space:
+def to_device(space: Space, device: str) -> Space:
     """The space on `device`; "auto" is the GPU when there is one."""
     import torch
 
@@ -122,27 +119,45 @@ def on_device(space: Space, device: str) -> Space:
         raise DataError(f"device {device!r}: {why}; use --device cpu") from error
 
 
-def check_free(folder: Path, marker: str) -> None:
-    """Refuse early what would fail late: a file where a folder is to be made."""
+def ensure_writable(
+    out: Path, *inputs: str | Path | None, ending: str | None = None
+) -> None:
+    """Refuse before the work what would fail after it, or would overwrite an input.
+
+    `out` is a file with one of the endings that `ending` names, or else a folder.
+    """
     from ..spaces import DataError
 
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder}: a file has this name; {marker} needs a folder")
-    parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    kind, other = ("file", "folder") if ending else ("folder", "file")
+    if ending and (not out.suffix or out.suffix not in ending):
+        raise DataError(f"{out}: its name must end in {ending}; rename it")
+    if out.exists() and out.is_dir() == bool(ending):
+        raise DataError(f"{out}: a {other} has this name; give another {kind} as --out")
+    for path in inputs:
+        if path is not None and Path(path).resolve() == out.resolve():
+            raise DataError(f"{out}: that is the input; give another {kind} as --out")
+    parent = next(p for p in (out, *out.absolute().parents) if p.exists())
     if not os.access(parent, os.W_OK):
-        raise DataError(f"{folder}: {parent} may not be written to; choose another")
+        raise DataError(f"{out}: {parent} may not be written to; give another --out")
 
 
-def keep_pages() -> None:
-    """Let this process keep the memory that it frees, where the C library is glibc.
+def identity(space: Space, name: str) -> str:
+    """Which space the rows are of: their encoder, or the file if that is unknown."""
+    return str(Path(name).resolve()) if space.name == "unknown" else space.name
 
-    A training step frees and takes the same buffers again and again. Given back to the
-    system each time, they return as fresh pages, which cost some 4 % of a CPU step.
-    """
-    if sys.platform != "linux":
+
+def refuse_other_pair(folder: Path, pair: list[str], force: bool) -> None:
+    """Keep the results that `folder` holds of another pair of spaces."""
+    from ..spaces import DataError, read_json
+
+    if force or not (folder / "model.json").exists():
         return
-    trim_threshold, mmap_threshold = -1, -3  # of malloc.h
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # musl has none
-        mallopt(trim_threshold, 2**31 - 1)
-        mallopt(mmap_threshold, 2**30)
+    kept = read_json(folder / "model.json")
+    there = [kept.get("source"), kept.get("target")]
+    if (folder / DIAGNOSIS).exists():
+        there = read_json(folder / DIAGNOSIS).get("pair", there)
+    if there != pair and "unknown" not in there:
+        raise DataError(
+            f"{folder} holds a translator from {there[0]} to {there[1]}; give another "
+            "--out, or overwrite it with --force"
+        )

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .alignment import best_of
-from .base import Command, check_free, plain, say
+from .align import best_of
+from .base import Command, Flag, Number, ensure_writable
+from .streams import Result, echo, interactive, to_jsonable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,28 +21,28 @@ SEEDED = ("mini", "selflearn")  # one run of the others tells what more would
 
 @dataclass(frozen=True)
 class Demo(Command):
-    """Align two bundled encoders without a pair; score it beside peer and floors."""
+    """Align two bundled encoders without a pair; score it beside baselines."""
 
     source: str = "minilm"
     """Bundled name to translate from."""
     target: str = "granite"
     """Bundled name to translate into."""
     seeds: int = 2
-    """Of the unpaired methods: splits and starts."""
-    n_train: int | None = None
+    """Seeds of the unpaired methods: splits and initialisations."""
+    n_train: Number = None
     """Texts a side, the two sides disjoint (default: 16,384)."""
     out: Path = Path("runs/demo")
     """Folder of demo.json and demo.png."""
-    quick: bool = False
+    quick: Flag = False
     """6,000 texts a side and one seed."""
 
-    def run(self) -> None:
+    def run(self) -> Result:
         from ..bench import stamp, table
         from ..spaces import DataError, write_json
 
         if self.seeds < 1:
             raise DataError(f"seeds = {self.seeds}, but at least 1 is needed")
-        check_free(self.out, "the demo")
+        ensure_writable(self.out)
         seeds = 1 if self.quick else self.seeds
         n = self.n_train or (QUICK_ROWS if self.quick else None)
         rows, ours = self._measure(seeds, n)
@@ -62,12 +63,12 @@ class Demo(Command):
             "diagnosis": found[best].as_dict(),
             "stamp": stamp("align"),
         }
-        write_json(self.out / "demo.json", plain(result))
+        write_json(self.out / "demo.json", to_jsonable(result))
         _write_png(self.out / "demo.png", draw(rows, title))
-        say(f"{self.out}: demo.json and demo.png are written")
+        echo(f"{self.out}: demo.json and demo.png are written")
         paired = f"(paired methods: the same {2 * split.source.n:,} texts with pairs)"
         text = [title, *table.lines(summaries), paired, found[best].line()]
-        self.give(result, text)
+        return Result(result, text)
 
     def _measure(self, seeds: int, n: int | None) -> tuple[dict, list]:
         from ..bench.table import OURS, measure
@@ -77,7 +78,10 @@ class Demo(Command):
         for method in ORDER:
             rows[method] = []
             for seed in range(seeds if method in SEEDED else 1):
-                row, model = measure(method, self.source, self.target, n, seed, True)
+                echo(f"fitting {method}, seed {seed}")
+                row, model = measure(
+                    method, self.source, self.target, n, seed, interactive()
+                )
                 rows[method].append(row)
                 if method == OURS:
                     ours.append(model)

