@@ -51,6 +51,7 @@ def v2v(*words, expect=0):
 
 def fails(capsys, *words):
     """The one line that a command ends in when its input cannot be used."""
+    capsys.readouterr()
     v2v(*words, expect=2)
     out, err = capsys.readouterr()
     last = err.strip().splitlines()[-1]

@@ -83,8 +83,8 @@ class Align(Command):
             echo(f"fitting {self.method}, seed {seed}")
             model = METHODS[self.method]()
             models.append(model.fit(source, target, seed=seed, progress=interactive()))
-        (out / DIAGNOSIS).unlink(missing_ok=True)  # it was of other weights
         models[0].save(out)  # an interrupted diagnosis must not cost the fit
+        (out / DIAGNOSIS).unlink(missing_ok=True)  # it was of other weights
         best, found = best_of(models, unseen[0], unseen[1])
         models[best].save(out)
         return self._report(out, pair, models, best, found)

@@ -122,9 +122,9 @@ def _explained(box: str, words: Sequence[str]) -> str:
     start = dropwhile(_is_rule, rows[1:])  # after the title
     text = " ".join(takewhile(lambda row: not _is_rule(row), start))
     text = re.sub(r"Error parsing \S*__\S*: ", "", text)  # a name that tyro made up
-    near = [row.split(" ")[0] for row in rows if row.startswith("--")]
+    near = [row for row in rows if row.startswith("--") and not _is_rule(row)]
     if "Unrecognized" in text and near:
-        text += f"; perhaps {near[0].rstrip(',')}"
+        text += f"; perhaps {near[0].split()[0].rstrip(',')}"
     named = [*takewhile(lambda word: word in NAMES, words)]
     text = " ".join(text.replace("(required)", "").split()).rstrip(".")
     return f"{text}; see `{' '.join(['v2v', *named])} --help`"
