@@ -87,7 +87,7 @@ class Attributes(Command):
         text = [f"{rows.n:,} rows, {len(labels)} labels; first answers:"]
         text += [f"  {key}: {n}" for key, n in list(counts.items())[:10]]
         if bundled and self.labels is None:
-            result["scored"], more = self._score(found, rows, words)
+            result["scored"], more = self._score(found, rows, words, encoder)
             text += more
         if self.out:
             write_json(self.out, {"first": named, "scores": first.values.tolist()})
@@ -111,14 +111,14 @@ class Attributes(Command):
         return document_space(private, model.source_name)
 
     def _score(
-        self, found: Tensor, rows: Space, words: Tensor
+        self, found: Tensor, rows: Space, words: Tensor, encoder: str
     ) -> tuple[dict, list[str]]:
         # Labels of the bundled documents are known: baselines and the ideal beside it.
         from ..privacy import controls, leak, scores
         from ..spaces import NAMES, document_space, load_documents
 
         private = load_documents(self.vectors, "private")
-        hot, encoder = private.hot(), self.encoder or "minilm"
+        hot = private.hot()
         table = {"attack": leak(found, hot, [x.key for x in private.labels])}
         if encoder in NAMES:
             truth = document_space(private, encoder)

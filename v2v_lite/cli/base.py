@@ -115,8 +115,10 @@ def to_device(space: Space, device: str) -> Space:
     try:
         return space.to(torch.device(device))
     except (RuntimeError, AssertionError) as error:
+        if "device string" in str(error):
+            raise DataError(f"no device {device!r}; give cpu, cuda or auto") from error
         why = str(error).splitlines()[0]
-        raise DataError(f"device {device!r}: {why}; use --device cpu") from error
+        raise DataError(f"device {device!r}: {why}; give --device cpu") from error
 
 
 def ensure_writable(
