@@ -1,11 +1,10 @@
-"""Figures in the house style, and flip-books that answer their slider anywhere."""
+"""What chapters share: figures, flip-books, stored results, small training problems."""
 
 from .figures import (
     PALETTE,
-    before_after,
     curves,
     figure_to_png,
-    heatmap,
+    new_figure,
     picture,
     score_bars,
     style,
@@ -14,11 +13,10 @@ from .flipbook import flipbook
 
 __all__ = [
     "PALETTE",
-    "before_after",
     "curves",
     "figure_to_png",
     "flipbook",
-    "heatmap",
+    "new_figure",
     "picture",
     "score_bars",
     "style",

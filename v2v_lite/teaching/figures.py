@@ -1,4 +1,4 @@
-"""The house style of figures, and the few kinds of figure that chapters share.
+"""The book's theme of figures, and the few kinds of figure that chapters share.
 
 Every figure is a white card: legible on a light page and on a dark one alike. Colours
 are those of Okabe and Ito (2008), told apart by colour-blind readers too. The helpers
@@ -12,14 +12,27 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from IPython.display import HTML
     from matplotlib.figure import Figure
+
+__all__ = [
+    "CYCLE",
+    "PALETTE",
+    "curves",
+    "figure_to_png",
+    "img_tag",
+    "new_figure",
+    "picture",
+    "score_bars",
+    "style",
+]
 
 #: Okabe and Ito's colours by their role in the book.
 PALETTE = {
@@ -27,10 +40,10 @@ PALETTE = {
     "target": "#D55E00",
     "translated": "#009E73",
     "ours": "#009E73",
-    "peer": "#E69F00",
+    "published": "#E69F00",
     "reference": "#56B4E9",
     "accent": "#CC79A7",
-    "floor": "#767676",
+    "baseline": "#767676",
     "ink": "#1A1A1A",
 }
 CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#767676"]
@@ -38,8 +51,8 @@ CARD = "background:#fff;border-radius:6px;padding:4px;max-width:100%;height:auto
 
 
 @contextmanager
-def style():
-    """The house style, for the figures made inside the ``with``; global state is kept.
+def style() -> Iterator[None]:
+    """The book's theme, for the figures made inside the ``with``; global state is kept.
 
     >>> with style():
     ...     figure = score_bars({"ours": 0.9}, xlabel="top-1")
@@ -74,7 +87,11 @@ def style():
 
 
 def new_figure(
-    width: float = 6.4, height: float = 3.6, rows: int = 1, columns: int = 1, **options
+    width: float = 6.4,
+    height: float = 3.6,
+    rows: int = 1,
+    columns: int = 1,
+    **options: Any,
 ) -> tuple[Figure, Any]:
     """A figure (size in inches) and its axes, made without pyplot."""
     from matplotlib.figure import Figure
@@ -83,7 +100,7 @@ def new_figure(
     return figure, figure.subplots(rows, columns, **options)
 
 
-def _centre_and_spread(value) -> tuple[float, float]:
+def _centre_and_spread(value: Any) -> tuple[float, float]:
     """A number stands for itself; a ``(mean, spread)`` or a list of seeds for two."""
     if isinstance(value, tuple):
         mean, spread = value
@@ -95,33 +112,36 @@ def _centre_and_spread(value) -> tuple[float, float]:
 
 def score_bars(
     scores: Mapping[str, Any],
-    floors: Sequence[str] = (),
+    baselines: Sequence[str] = (),
     reference: Sequence[str] = (),
     xlabel: str = "top-1",
     title: str = "",
     limit: tuple[float, float] | None = (0.0, 1.0),
 ) -> Figure:
-    """One bar a method with its spread, floors in grey and paired references in blue.
+    """One bar per method with its spread; baselines grey, paired references blue.
 
     Args:
         scores: name to a number, a ``(mean, spread)``, or a list with one number a
             seed (drawn as mean and standard deviation). Drawn from the top down.
-        floors: names of ``scores`` that are floors.
+        baselines: names of ``scores`` that learn nothing.
         reference: names of ``scores`` that were given pairs.
         limit: the range of the x axis; None lets the data choose.
     """
-    unknown = [n for n in (*floors, *reference) if n not in scores]
+    unknown = [n for n in (*baselines, *reference) if n not in scores]
     if unknown:
         raise ValueError(f"{unknown} are not among the scores: {list(scores)}")
     names = list(scores)
     means, spreads = zip(*(_centre_and_spread(scores[n]) for n in names), strict=True)
-    kind = {**dict.fromkeys(reference, "reference"), **dict.fromkeys(floors, "floor")}
+    kind = {
+        **dict.fromkeys(reference, "reference"),
+        **dict.fromkeys(baselines, "baseline"),
+    }
     colours = [PALETTE[kind.get(n, "ours")] for n in names]
     figure, axes = new_figure(height=0.8 + 0.36 * len(names))
     bars = axes.barh(names, means, xerr=spreads, color=colours, height=0.7, capsize=3)
     axes.bar_label(bars, labels=[f"{m:.3f}" for m in means], padding=4, fontsize=9)
     for bar, name in zip(bars, names, strict=True):
-        bar.set_hatch({"floor": "..", "reference": "//"}.get(kind.get(name, ""), ""))
+        bar.set_hatch({"baseline": "..", "reference": "//"}.get(kind.get(name, ""), ""))
         bar.set_edgecolor("white")
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
@@ -131,50 +151,8 @@ def score_bars(
     return figure
 
 
-def before_after(
-    before: tuple[Any, Any],
-    after: tuple[Any, Any],
-    titles: tuple[str, str] = ("before", "after"),
-    names: tuple[str, str] = ("source", "target"),
-    lines: int = 0,
-) -> Figure:
-    """Two scatter plots of two clouds ``(n, 2)``: as they were, and once translated.
-
-    ``lines`` joins that many first rows of the two clouds, which must be pairs then.
-    """
-    figure, axes = new_figure(7.2, 3.5, 1, 2)
-    for ax, clouds, title in zip(axes, (before, after), titles, strict=True):
-        one, two = (np.asarray(c, dtype=float) for c in clouds)
-        for a, b in zip(one[:lines], two[:lines], strict=True):
-            ax.plot([a[0], b[0]], [a[1], b[1]], color=PALETTE["floor"], lw=0.5)
-        ax.scatter(*one.T, s=10, color=PALETTE["source"], label=names[0])
-        ax.scatter(*two.T, s=12, color=PALETTE["target"], label=names[1], marker="x")
-        ax.set(title=title, aspect="equal", xticklabels=[], yticklabels=[])
-    axes[0].legend(loc="best", fontsize=8)
-    return figure
-
-
-def heatmap(
-    matrix, labels: Sequence[str] = (), title: str = "", limit=(None, None)
-) -> Figure:
-    """A matrix of similarities ``(n, m)`` as colours, with its scale beside it."""
-    values = np.asarray(matrix, dtype=float)
-    side = 1.6 + 0.25 * min(len(values), 14)
-    figure, axes = new_figure(side + 1.4, side)
-    low, high = limit
-    drawn = axes.imshow(values, vmin=low, vmax=high, aspect="auto")
-    axes.grid(False)
-    if labels:
-        axes.set_yticks(range(len(labels)), labels, fontsize=8)
-    if labels and values.shape[1] == len(labels):
-        axes.set_xticks(range(len(labels)), labels, fontsize=8, rotation=60, ha="right")
-    figure.colorbar(drawn, ax=axes, shrink=0.85)
-    axes.set_title(title)
-    return figure
-
-
 def curves(
-    x,
+    x: Any,
     lines: Mapping[str, Any],
     xlabel: str = "",
     ylabel: str = "",
@@ -221,8 +199,8 @@ def img_tag(png: bytes, alt: str) -> str:
     return f'<img src="data:image/png;base64,{data}" alt="{text}" style="{CARD}">'
 
 
-def picture(figure: Figure, alt: str, dpi: int = 110):
-    """Show the figure in a notebook with the text ``alt`` for who cannot see it."""
+def picture(figure: Figure, alt: str, dpi: int = 110) -> HTML:
+    """Show the figure in a notebook; ``alt`` is its text for who cannot see it."""
     from IPython.display import HTML
 
     return HTML(img_tag(figure_to_png(figure, dpi), alt))
