@@ -69,7 +69,7 @@ def parse(argv: Sequence[str] | None = None) -> Command:
 
     argv = sys.argv[1:] if argv is None else argv
     if list(argv[:1]) == ["bench"]:
-        say("v2v: the book's tables are measured in a checkout by `make bench NAME=...`")
+        say("v2v: `make bench NAME=...` in a checkout measures the book's tables")
         raise SystemExit(2)
     # The options of `train` are fields of a preset that the words themselves name.
     train = {"train": with_options(argv)} if list(argv[:1]) == ["train"] else {}

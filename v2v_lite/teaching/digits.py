@@ -26,7 +26,7 @@ __all__ = [
     "accuracy",
     "digits",
     "held_out_codes",
-    "initial_parameters",
+    "initialise",
     "probe",
     "run",
     "shuffled",
@@ -81,7 +81,7 @@ def shuffled(x: Tensor, generator: torch.Generator, each: bool = False) -> Tenso
     return x.gather(1, order.to(x.device).expand_as(x))
 
 
-def initial_parameters(
+def initialise(
     recipe: Recipe, seeds: Sequence[int], dtype: torch.dtype = torch.float32
 ) -> list[Tensor]:
     """Weights `(S, d, k)`, normal with variance 2 / d, and zero biases `(S, 1, k)`."""
@@ -182,7 +182,7 @@ def held_out_codes(
     x, y = digits()
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
     x, y = x[order].expand(len(seeds), -1, -1), y[order].expand(len(seeds), -1)
-    first = initial_parameters(recipe, seeds)
+    first = initialise(recipe, seeds)
     trained = train(recipe, first, x[:, :n_train], y[:, :n_train], seeds)
     with torch.no_grad():
         codes, out = run(recipe, trained, x[:, n_train:])
