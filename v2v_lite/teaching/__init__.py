@@ -2,7 +2,6 @@
 
 from .figures import (
     PALETTE,
-    curves,
     figure_to_png,
     new_figure,
     picture,
@@ -12,12 +11,6 @@ from .figures import (
 from .flipbook import flipbook
 
 __all__ = [
-    "PALETTE",
-    "curves",
-    "figure_to_png",
-    "flipbook",
-    "new_figure",
-    "picture",
-    "score_bars",
+    "PALETTE", "figure_to_png", "flipbook", "new_figure", "picture", "score_bars",
     "style",
-]
+]  # fmt: skip

@@ -19,22 +19,9 @@ from ..measure import score
 from ..spaces import EVAL_ROWS, Space, Split, load, unpaired
 
 __all__ = [
-    "BASELINES",
-    "KINDS",
-    "MINI",
-    "NUMBERS",
-    "OURS",
-    "PAIRED",
-    "fit",
-    "lines",
-    "measure",
-    "row_of",
-    "rows_with",
-    "short",
-    "space_of",
-    "split_of",
-    "summary",
-]
+    "BASELINES", "KINDS", "MINI", "NUMBERS", "OURS", "PAIRED", "fit", "lines",
+    "measure", "row_of", "rows_with", "short", "space_of", "split_of", "summary",
+]  # fmt: skip
 
 OURS, MINI = "selflearn", "mini"
 BASELINES = ("identity", "mean", "random")
@@ -69,7 +56,7 @@ def fit(
     """
     x, y = split.source, split.target
     if model.paired:
-        both = torch.cat([x.ids, y.ids])
+        both = torch.cat([_ids(x), _ids(y)])
         x, y = (rows_with(space_of(s, "train"), both) for s in (source, target))
     start = time.perf_counter()
     model.fit(x, y, seed=split.seed, progress=progress)
@@ -79,7 +66,7 @@ def fit(
 def row_of(model: Translator, split: Split, seconds: float) -> dict:
     """The numbers of a fitted model on the split's evaluation pairs."""
     found = score(model.translate(split.eval_source), split.eval_target)
-    row = {"seed": split.seed, "pool": found.pool}
+    row: dict[str, float] = {"seed": split.seed, "pool": found.pool}
     row |= {key: short(getattr(found, key).mean) for key in NUMBERS}
     row |= {f"{key}_se": short(getattr(found, key).se) for key in ("top1", "rank")}
     return row | {"seconds": round(seconds, 2), "threads": torch.get_num_threads()}
@@ -148,4 +135,9 @@ def rows_with(space: Space, ids: torch.Tensor) -> Space:
 
     They keep the space's order, which is the same for both encoders: pairs stay pairs.
     """
-    return replace(space.take(torch.isin(space.ids, ids)), mean=None)
+    return replace(space.take(torch.isin(_ids(space), ids)), mean=None)
+
+
+def _ids(space: Space) -> torch.Tensor:
+    assert space.ids is not None, "bundled spaces know their texts"
+    return space.ids

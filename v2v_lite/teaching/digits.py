@@ -20,18 +20,9 @@ from torch.nn import functional as F
 from ..spaces.files import DataError
 
 __all__ = [
-    "CLASSES",
-    "KINDS",
-    "Recipe",
-    "accuracy",
-    "digits",
-    "held_out_codes",
-    "initialise",
-    "probe",
-    "run",
-    "shuffled",
-    "train",
-]
+    "CLASSES", "KINDS", "Recipe", "accuracy", "digits", "held_out_codes",
+    "initialise", "probe", "run", "shuffled", "train",
+]  # fmt: skip
 
 KINDS = ("mlp", "cnn", "autoencoder")
 CLASSES = 10

@@ -16,23 +16,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     from IPython.display import HTML
     from matplotlib.figure import Figure
 
 __all__ = [
-    "CYCLE",
-    "PALETTE",
-    "curves",
-    "figure_to_png",
-    "img_tag",
-    "new_figure",
-    "picture",
-    "score_bars",
-    "style",
-]
+    "CYCLE", "PALETTE", "figure_to_png", "img_tag", "new_figure", "picture",
+    "score_bars", "style",
+]  # fmt: skip
 
 #: Okabe and Ito's colours by their role in the book.
 PALETTE = {
@@ -55,14 +46,14 @@ def style() -> Iterator[None]:
     """The book's theme, for the figures made inside the ``with``; global state is kept.
 
     >>> with style():
-    ...     figure = score_bars({"ours": 0.9}, xlabel="top-1")
+    ...     figure = score_bars({"ours": (0.9, 0.01)}, xlabel="top-1")
     >>> [text.get_text() for text in figure.axes[0].get_yticklabels()]
     ['ours']
     """
     import matplotlib
     from cycler import cycler
 
-    house = {
+    theme: Any = {
         "figure.facecolor": "white",
         "savefig.facecolor": "white",
         "axes.facecolor": "white",
@@ -82,7 +73,7 @@ def style() -> Iterator[None]:
         "image.cmap": "cividis",
         "svg.hashsalt": "v2v",
     }
-    with matplotlib.rc_context(house):
+    with matplotlib.rc_context(theme):
         yield
 
 
@@ -100,79 +91,33 @@ def new_figure(
     return figure, figure.subplots(rows, columns, **options)
 
 
-def _centre_and_spread(value: Any) -> tuple[float, float]:
-    """A number stands for itself; a ``(mean, spread)`` or a list of seeds for two."""
-    if isinstance(value, tuple):
-        mean, spread = value
-        return float(mean), float(spread)
-    values = np.atleast_1d(np.asarray(value, dtype=float))
-    spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    return float(values.mean()), spread
-
-
 def score_bars(
-    scores: Mapping[str, Any],
+    scores: Mapping[str, tuple[float, float]],
     baselines: Sequence[str] = (),
     reference: Sequence[str] = (),
     xlabel: str = "top-1",
     title: str = "",
-    limit: tuple[float, float] | None = (0.0, 1.0),
 ) -> Figure:
-    """One bar per method with its spread; baselines grey, paired references blue.
+    """One bar per method, from the top down; baselines grey, paired references blue.
 
-    Args:
-        scores: name to a number, a ``(mean, spread)``, or a list with one number a
-            seed (drawn as mean and standard deviation). Drawn from the top down.
-        baselines: names of ``scores`` that learn nothing.
-        reference: names of ``scores`` that were given pairs.
-        limit: the range of the x axis; None lets the data choose.
+    `scores` holds a mean and its spread by name, between 0 and 1. Raises ValueError for
+    names among `baselines` and `reference` that have no score.
     """
     unknown = [n for n in (*baselines, *reference) if n not in scores]
     if unknown:
         raise ValueError(f"{unknown} are not among the scores: {list(scores)}")
-    names = list(scores)
-    means, spreads = zip(*(_centre_and_spread(scores[n]) for n in names), strict=True)
-    kind = {
-        **dict.fromkeys(reference, "reference"),
-        **dict.fromkeys(baselines, "baseline"),
-    }
-    colours = [PALETTE[kind.get(n, "ours")] for n in names]
+    names, (means, spreads) = list(scores), zip(*scores.values(), strict=True)
+    role = dict.fromkeys(reference, "reference") | dict.fromkeys(baselines, "baseline")
+    colours = [PALETTE[role.get(name, "ours")] for name in names]
     figure, axes = new_figure(height=0.8 + 0.36 * len(names))
     bars = axes.barh(names, means, xerr=spreads, color=colours, height=0.7, capsize=3)
     axes.bar_label(bars, labels=[f"{m:.3f}" for m in means], padding=4, fontsize=9)
     for bar, name in zip(bars, names, strict=True):
-        bar.set_hatch({"baseline": "..", "reference": "//"}.get(kind.get(name, ""), ""))
-        bar.set_edgecolor("white")
+        hatches = {"baseline": "..", "reference": "//"}
+        bar.set(hatch=hatches.get(role.get(name, ""), ""), edgecolor="white")
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    if limit:
-        axes.set_xlim(limit[0], limit[0] + 1.12 * (limit[1] - limit[0]))
-    axes.set(xlabel=xlabel, title=title)
-    return figure
-
-
-def curves(
-    x: Any,
-    lines: Mapping[str, Any],
-    xlabel: str = "",
-    ylabel: str = "",
-    title: str = "",
-    log_x: bool = False,
-) -> Figure:
-    """Lines over ``x``; an array ``(seeds, len(x))`` gives mean and a band of sd."""
-    figure, axes = new_figure()
-    styles = ("-", "--", "-.", ":")
-    for number, (name, values) in enumerate(lines.items()):
-        y = np.atleast_2d(np.asarray(values, dtype=float))  # (seeds, len(x))
-        dash = styles[number % len(styles)]
-        (line,) = axes.plot(x, y.mean(0), dash, label=name, color=CYCLE[number % 7])
-        if len(y) > 1:
-            low, high = y.mean(0) - y.std(0, ddof=1), y.mean(0) + y.std(0, ddof=1)
-            axes.fill_between(x, low, high, color=line.get_color(), alpha=0.18, lw=0)
-    if log_x:
-        axes.set_xscale("log")
-    axes.legend(fontsize=8)
-    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    axes.set(xlabel=xlabel, title=title, xlim=(0, 1.12))
     return figure
 
 

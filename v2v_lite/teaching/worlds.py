@@ -32,19 +32,10 @@ from ..vec2vec import (
 )
 
 __all__ = [
-    "FEW_ANCHORS",
-    "REDUCED",
-    "STEPS",
-    "SmallProblem",
-    "coarse_maps",
-    "metrics",
-    "on_axes",
-    "references",
-    "small_preset",
-    "small_problem",
-    "train_small",
+    "FEW_ANCHORS", "REDUCED", "STEPS", "SmallProblem", "coarse_maps", "metrics",
+    "on_axes", "references", "small_preset", "small_problem", "train_small",
     "translation_metrics",
-]
+]  # fmt: skip
 
 SIDES = ("source", "target")
 STEPS = 1500
