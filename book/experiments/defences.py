@@ -281,7 +281,7 @@ def lines(table: dict) -> list[str]:
     for row in table["rows"]:
         name = f"{row['kind']} {row['strength']:g}"
         text.append(
-            f"{name:<16}{row['attack']:<8} recall {mean(row['recall']):.2f}  "
+            f"{name:<16}{row['attack']:<10} recall {mean(row['recall']):.2f}  "
             f"rank {mean(row['rank']):7.1f}  "
             + "  ".join(f"{s} {mean(row[s]['share']):.2f}" for s in SETS)
         )

@@ -111,8 +111,7 @@ class Inversions(Task):
         true = document_space(private, plan.attacker)
         own, lm, guide = attacker_of(self.name, plan.attacker)
         stolen, extra = self._vectors(private, true, own, work)
-        generator = torch.Generator().manual_seed(plan.seed)
-        rows = torch.randperm(len(private), generator=generator)[: plan.rows]
+        rows = rows_of_plan(plan, private)
         config = config_for(self.name)
         some = stolen[rows] if self.victim != BASELINE else stolen
         clock = time.perf_counter()
@@ -162,6 +161,12 @@ class Inversions(Task):
             "rank": ranks.rank.mean,
             "cosine_translated": math.prod(aims).sum(1).mean().item(),
         }
+
+
+def rows_of_plan(plan: Plan, private: Documents) -> Tensor:
+    """Which private documents are inverted."""
+    generator = torch.Generator().manual_seed(plan.seed)
+    return torch.randperm(len(private), generator=generator)[: plan.rows]
 
 
 def attacker_of(name: str, encoder: str) -> tuple[Space, NgramLM, Guide]:
