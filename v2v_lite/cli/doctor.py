@@ -115,7 +115,8 @@ def _results(report: dict) -> None:
             why = results.stale(name)
             report["results"][name] = f"stale: {why}" if why else "fresh"
             if why:
-                report["missing"].append(f"result {name} is stale ({why}); {command}")
+                mend = f"`make bench NAME={name} RECHECK=1`"
+                report["missing"].append(f"result {name} is stale ({why}); {mend}")
         except (ValueError, KeyError, OSError):
             report["results"][name] = None
             report["missing"].append(f"result {name} is not measured; {command}")

@@ -27,16 +27,10 @@ __all__ = [
 
 #: Okabe and Ito's colours by their role in the book.
 PALETTE = {
-    "source": "#0072B2",
-    "target": "#D55E00",
-    "translated": "#009E73",
-    "ours": "#009E73",
-    "published": "#E69F00",
-    "reference": "#56B4E9",
-    "accent": "#CC79A7",
-    "baseline": "#767676",
-    "ink": "#1A1A1A",
-}
+    "source": "#0072B2", "target": "#D55E00", "translated": "#009E73",
+    "ours": "#009E73", "published": "#E69F00", "reference": "#56B4E9",
+    "accent": "#CC79A7", "baseline": "#767676", "ink": "#1A1A1A",
+}  # fmt: skip
 CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#767676"]
 CARD = "background:#fff;border-radius:6px;padding:4px;max-width:100%;height:auto"
 
@@ -54,25 +48,15 @@ def style() -> Iterator[None]:
     from cycler import cycler
 
     theme: Any = {
-        "figure.facecolor": "white",
-        "savefig.facecolor": "white",
-        "axes.facecolor": "white",
-        "axes.prop_cycle": cycler(color=CYCLE),
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "axes.titlelocation": "left",
-        "axes.titlesize": 11,
-        "axes.labelsize": 10,
-        "grid.color": "#E3E3E3",
-        "grid.linewidth": 0.6,
-        "font.size": 10,
-        "legend.frameon": False,
-        "lines.linewidth": 1.8,
-        "image.cmap": "cividis",
-        "svg.hashsalt": "v2v",
-    }
+        "figure.facecolor": "white", "savefig.facecolor": "white",
+        "axes.facecolor": "white", "axes.prop_cycle": cycler(color=CYCLE),
+        "axes.spines.top": False, "axes.spines.right": False,
+        "axes.grid": True, "axes.axisbelow": True,
+        "axes.titlelocation": "left", "axes.titlesize": 11, "axes.labelsize": 10,
+        "grid.color": "#E3E3E3", "grid.linewidth": 0.6,
+        "font.size": 10, "legend.frameon": False, "lines.linewidth": 1.8,
+        "image.cmap": "cividis", "svg.hashsalt": "v2v",
+    }  # fmt: skip
     with matplotlib.rc_context(theme):
         yield
 
