@@ -405,13 +405,13 @@ def test_encode_and_make_a_set(capsys):
 
 
 def test_demo_writes_table_and_picture(monkeypatch, capsys):
-    from v2v_lite.bench import table
     from v2v_lite.cli import demo
+    from v2v_lite.teaching import comparison
 
     fast = {"mini": "random", "selflearn": "mean", "mlp": "ridge"}
-    measure = table.measure
+    measure = comparison.measure
     monkeypatch.setattr(
-        table, "measure", lambda method, *rest: measure(fast.get(method, method), *rest)
+        comparison, "measure", lambda name, *rest: measure(fast.get(name, name), *rest)
     )
     v2v("demo", "--target", "wordllama", "--n-train", 700, "--out", "d", "--json")
     found = json.loads(capsys.readouterr().out)
@@ -419,7 +419,7 @@ def test_demo_writes_table_and_picture(monkeypatch, capsys):
     assert found["methods"]["procrustes"]["top1"]["median"] > 0.4
     assert found["methods"]["random"]["pool"] == 4096
     assert found["methods"]["selflearn"]["seeds"] == 2
-    assert "verdict" in found["diagnosis"] and "code" in found["stamp"]
+    assert "verdict" in found["diagnosis"] and "torch" in found["circumstances"]
     assert json.loads(Path("d/demo.json").read_text())["n_train"] == 700
     assert Path("d/demo.png").read_bytes().startswith(b"\x89PNG")
     assert Path("d/demo.png").stat().st_size < 100_000
