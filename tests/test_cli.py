@@ -120,10 +120,12 @@ def test_choices_are_those_of_the_library():
     from v2v_lite.align import METHODS
     from v2v_lite.cli import align, attack
     from v2v_lite.privacy import DEFENSES
+    from v2v_lite.spaces.documents import SETS
 
     unpaired = {name for name in METHODS if not METHODS[name].paired}
     assert set(get_args(align.Method)) == unpaired
     assert set(get_args(attack.Kind)) == set(DEFENSES)
+    assert set(attack.SETS) == set(SETS)
 
 
 # ---- align, translate, score, diagnose
@@ -153,7 +155,7 @@ def test_from_two_files_to_a_score(files, tmp_path, capsys):
     assert "pool 300" in capsys.readouterr().out
 
     both = files / "source.safetensors", files / "target.safetensors"
-    v2v("diagnose", out, *both, "--rivals", out, "--json")
+    v2v("diagnose", out, *both, "--other-seeds", out, "--json")
     assert json.loads(capsys.readouterr().out)["verdict"] == "failed"
 
 

@@ -19,7 +19,7 @@ from tyro.conf import subcommand
 
 from .align import Align, Diagnose, Score, Translate
 from .attack import Attack, Defend
-from .base import Command
+from .base import Command, UsageError
 from .data import Data, Encode
 from .demo import Demo
 from .doctor import Doctor
@@ -29,25 +29,12 @@ from .streams import echo, emit, safe_streams
 __all__ = ["main", "parse"]
 
 ABOUT = "Translate embeddings between encoders without a single pair."
-COMMANDS: dict[str, Any] = {  # and `train`, which is imported, with torch, when needed
-    "demo": Demo,
-    "align": Align,
-    "translate": Translate,
-    "score": Score,
-    "diagnose": Diagnose,
-    "attack": Attack,
-    "defend": Defend,
-    "encode": Encode,
-    "data": Data,
-    "doctor": Doctor,
-}
+KINDS = Demo, Align, Translate, Score, Diagnose, Attack, Defend, Encode, Data, Doctor
+# And `train`, whose class is imported, with torch, where it is asked for.
+COMMANDS: dict[str, Any] = {kind.__name__.lower(): kind for kind in KINDS}
 NAMES = {*COMMANDS, "train", "attributes", "inversion", "show", "make"}
 OLD_WORDS = {"bench": "`make bench NAME=...`, in a checkout"}
 TRAIN = "Train vec2vec between two spaces without any pair."
-
-
-class UsageError(Exception):
-    """Words that are no command; the message says which."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -64,28 +64,24 @@ def interactive() -> bool:
 @contextmanager
 def safe_streams() -> Iterator[TextIO]:
     """Yield stdout; inside, writing to stderr never fails, and `print` goes there."""
-    given = sys.stderr
-    out, err = sys.stdout or _nowhere(), given or _nowhere()
-    before = getattr(out, "errors", None), warnings.formatwarning
-    _reconfigure(out, "backslashreplace")
+    given, before = sys.stderr, warnings.formatwarning
+    # What is opened here takes a closed stream's descriptor; else files of ours would.
+    out = sys.stdout or open(os.devnull, "w", encoding="utf-8")
+    err = given or open(os.devnull, "w", encoding="utf-8")
+    if hasattr(out, "reconfigure"):
+        out.reconfigure(errors="backslashreplace")
     warnings.formatwarning = lambda message, *_, **__: f"v2v: warning: {message}\n"
     sys.stderr = cast(TextIO, _Tolerant(err))
     try:
         with redirect_stdout(sys.stderr):
             yield out
     finally:
-        sys.stderr, warnings.formatwarning = given, before[1]
-        _reconfigure(out, before[0])
-        _settle(out)
-
-
-def _settle(stream: TextIO) -> None:
-    # Python flushes stdout once more at its end; let that succeed whatever happened.
-    try:
-        stream.flush()
-    except (OSError, ValueError):
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        sys.stderr, warnings.formatwarning = given, before
+        try:
+            out.flush()
+        except (OSError, ValueError):  # let Python's own flush at the end succeed
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
 
 
 class _Tolerant:
@@ -104,14 +100,3 @@ class _Tolerant:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
-
-
-def _nowhere() -> TextIO:
-    # It takes the lowest free descriptor, so that no file of ours becomes stderr.
-    return open(os.devnull, "w", encoding="utf-8")
-
-
-def _reconfigure(stream: TextIO, errors: str | None) -> None:
-    if errors is not None and hasattr(stream, "reconfigure"):
-        with suppress(OSError, ValueError):
-            stream.reconfigure(errors=errors)
