@@ -217,7 +217,7 @@ def test_folders_that_hold_no_model_are_refused(tmp_path):
         encode(["a text"], str(tmp_path))
     pytest.importorskip("sentence_transformers")
     (tmp_path / "modules.json").write_text("[{]")
-    with pytest.raises(DataError, match="sentence-transformers cannot open"):
+    with pytest.raises(DataError, match="not a model that sentence-transformers opens"):
         encode(["a text"], str(tmp_path))
 
 

@@ -100,9 +100,34 @@ def test_saving_twice_gives_the_same_bytes_readable_by_all(tmp_path):
     assert stat.S_IMODE(a.stat().st_mode) == stat.S_IMODE(plain)
 
 
-def test_only_safetensors_is_written(tmp_path):
-    with pytest.raises(DataError, match=r"a\.npy: spaces are saved as \.safetensors"):
-        make().save(tmp_path / "a.npy")
+def test_rows_alone_are_written_as_npy_and_other_endings_refused(tmp_path):
+    make().save(tmp_path / "a.NPY")
+    np.testing.assert_array_equal(np.load(tmp_path / "a.NPY"), make().vectors)
+    with pytest.raises(DataError, match=r"a\.csv: rows are saved as \.safetensors"):
+        make().save(tmp_path / "a.csv")
+    assert os.listdir(tmp_path) == ["a.NPY"]
+
+
+def test_parts_are_not_checked_again_but_a_mean_is(monkeypatch):
+    space = make()
+    monkeypatch.setattr(Space, "__post_init__", lambda self: 1 / 0)
+    part = space.take([0, 2]).to("cpu").with_mean()
+    torch.testing.assert_close(part.mean, space.vectors[[0, 2]].mean(0))
+    for wrong in (torch.ones(3), torch.ones(4), torch.full((4,), torch.nan)):
+        with pytest.raises(DataError, match="mean of shape"):
+            space.with_mean(wrong)
+    for index in (3, torch.ones(2, 2).long(), torch.ones(6, 4, dtype=torch.bool)):
+        with pytest.raises(DataError, match="shape|indices"):
+            space.take(index)
+
+
+@pytest.mark.parametrize("old, new", [(b"toy", b"tox"), (b"w: 1", b"w: 2")])
+def test_a_changed_header_is_noticed(tmp_path, old, new):
+    make(note="w: 1").save(tmp_path / "a.safetensors")
+    content = (tmp_path / "a.safetensors").read_bytes()
+    (tmp_path / "a.safetensors").write_bytes(content.replace(old, new))
+    with pytest.raises(DataError, match="altered since it was saved"):
+        Space.load(tmp_path / "a.safetensors")
 
 
 def test_an_error_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
@@ -210,7 +235,7 @@ def test_concat_puts_rows_under_one_another():
 
 
 def test_concat_refuses_different_encoders_and_nothing():
-    with pytest.raises(DataError, match="other .*toy .*are different spaces"):
+    with pytest.raises(DataError, match="different spaces: other .*toy"):
         Space.concat([make(), make(encoder="other")])
     with pytest.raises(DataError, match="different spaces"):
         Space.concat([make(d=4), make(d=5)])

@@ -7,7 +7,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .files import DataError, check_header, read_header, safe_child, sha256_of
+from .files import (
+    DataError,
+    check_header,
+    is_printable,
+    is_printable_name,
+    read_header,
+    safe_child,
+    sha256_of,
+)
 from .space import SUFFIXES, Space
 
 __all__ = [
@@ -30,11 +38,10 @@ def is_block_of_rows(value: Any) -> bool:
 
 # What entries of a manifest hold: of a file, a space, a set.
 FILE = {"file": str, "bytes": int, "sha256": str}
-SPACE = FILE | {"encoder": str, "licence": str, "d": int}
-SET = dict.fromkeys(("train", "eval", "labels?"), is_block_of_rows) | {
-    "texts": str, "licence": str, "rows": int, "ids": FILE, "spaces": dict,
-    "documents?": FILE, "labels_file?": FILE,
-}  # fmt: skip
+SPACE = FILE | {"encoder": is_printable_name, "licence": is_printable, "d": int}
+SET = dict.fromkeys(("train", "eval", "labels?"), is_block_of_rows)
+SET |= {"texts": is_printable, "licence": is_printable, "rows": int, "spaces": dict}
+SET |= dict.fromkeys(("ids", "documents?", "labels_file?"), FILE)
 
 
 def data_folder() -> Path:
@@ -99,19 +106,21 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, dict]:
     path = Path(folder) / MANIFEST
     sets = read_header(path, {"format": MANIFEST_FORMAT, "sets": dict})["sets"]
     for name, entry in sets.items():
+        check_header({"set": name}, {"set": is_printable_name}, path)
         check_header(entry, SET, f"{path}, set {name}")
         for short, described in entry["spaces"].items():
+            check_header({"space": short}, {"space": is_printable_name}, path)
             check_header(described, SPACE, f"{path}, set {name}, space {short}")
     return sets
 
 
-def resolve(name_or_path: str | os.PathLike[str]) -> Space:
-    """A space by bundled name, or from a .safetensors or .npy file.
+def resolve(name_or_path: str | os.PathLike[str], part: str = "all") -> Space:
+    """A space by bundled name (`part` of it), or from a .safetensors or .npy file.
 
     Raises DataError listing the bundled names when it is neither.
     """
     if str(name_or_path) in NAMES:
-        return load(str(name_or_path))
+        return load(str(name_or_path), part)
     path = Path(name_or_path)
     if path.suffix.lower() in SUFFIXES:
         return Space.load(path)

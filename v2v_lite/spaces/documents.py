@@ -40,7 +40,13 @@ SPLITS = ("public", "private")
 AGES = ("child", "teenager", "young adult", "middle-aged", "older adult")
 LISTS = ("labels", "medication", "people", "firms")
 LABEL = {"name": str, "description": is_nonempty_text, "sensitive?": bool}
-DOCUMENT = {"id": str, "split": str, "text": is_nonempty_text, "labels": list, "facts?": dict}
+DOCUMENT = {
+    "id": str,
+    "split": str,
+    "text": is_nonempty_text,
+    "labels": list,
+    "facts?": dict,
+}
 DOCUMENT |= {"medication?": list, "age_group?": str, "people?": list, "firms?": list}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .files import DataError
+from .files import DataError, check_file, first_line, parsing
 from .rows import check_texts, name_rows
 from .space import Space
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from tokenizers import Tokenizer
 
 __all__ = ["ENCODERS", "Encoder", "encode", "model_name"]
 
@@ -67,8 +68,8 @@ def encode(
 
     `encoder` is a short name (see `ENCODERS`), a hub name "owner/model", or the folder
     of a sentence-transformers model; with `folders=False`, for names that come out of
-    files, no folder is opened. "minilm" and "wordllama" need no network once
-    their packages are installed; what the hub has sent before is read from its cache.
+    files, no folder is opened. "minilm" and "wordllama" need no network once their
+    packages are installed; what the hub has sent before is read from its cache.
     The device is the GPU when there is one. Raises DataError for an unknown encoder,
     texts that are not strings or give a zero vector, and a hub that cannot be reached.
     """
@@ -105,18 +106,15 @@ def _open_model(
     source, weights, local = _find_model(encoder, folders)
     from sentence_transformers import SentenceTransformer
 
-    try:
+    mend = "fetch it again, or save it anew with its save(folder) and give the folder"
+    with parsing(
+        encoder, f"a model that sentence-transformers opens at {source}", mend
+    ):
         # local_files_only keeps this one call off the network; HF_HUB_OFFLINE would
         # hold for the whole process. device=None is the GPU when there is one.
         with _loading_bars(progress):
             model = SentenceTransformer(source, device=device, local_files_only=local)
-        return model, weights
-    except Exception as error:  # whatever a damaged or foreign model makes it raise
-        raise DataError(
-            f"{encoder}: sentence-transformers cannot open {source} "
-            f"({_first_line(error)}); fetch the model again, or save it anew with its "
-            "save(folder) and give the folder"
-        ) from error
+    return model, weights
 
 
 @contextmanager
@@ -217,7 +215,7 @@ def _ask_hub(hub: str, package: str) -> None:
             f"{', '.join(ENCODERS)}, or a local folder"
         ) from error
     except Exception as error:  # offline, timeouts, proxies: a family for each client
-        raise DataError(_hint(hub, package, _first_line(error))) from error
+        raise DataError(_hint(hub, package, first_line(error))) from error
 
 
 def _hint(hub: str, package: str, why: str) -> str:
@@ -229,25 +227,23 @@ def _hint(hub: str, package: str, why: str) -> str:
     )
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def _wordllama(texts: list[str], progress: bool) -> np.ndarray:
     """Mean of the static vectors of a text's tokens; zero when there is no token."""
     from tqdm.auto import tqdm
 
-    tokens_of, table = _wordllama_parts()
+    tokenizer, table = _wordllama_parts()
     rows = np.zeros((len(texts), table.shape[1]), np.float32)
     quiet = not progress or len(texts) < LONG
     for start in tqdm(range(0, len(texts), 1024), desc="wordllama", disable=quiet):
-        for i, ids in enumerate(tokens_of(texts[start : start + 1024]), start):
-            if ids:
-                rows[i] = table[ids].mean(axis=0)
+        some = texts[start : start + 1024]
+        found = tokenizer.encode_batch(some, add_special_tokens=False)
+        for i, one in enumerate(found, start):
+            if one.ids:
+                rows[i] = table[one.ids].mean(axis=0)
     return rows
 
 
-def _wordllama_parts() -> tuple[Callable[[list[str]], list[list[int]]], np.ndarray]:
+def _wordllama_parts() -> tuple[Tokenizer, np.ndarray]:
     """The tokenizer and the `(vocabulary, 256)` table, read from the package."""
     folder = _package_folder("wordllama")
     if folder is None:
@@ -255,18 +251,10 @@ def _wordllama_parts() -> tuple[Callable[[list[str]], list[list[int]]], np.ndarr
     from safetensors.numpy import load_file
     from tokenizers import Tokenizer
 
-    model = "l2_supercat"
-    tokenizer = folder / "tokenizers" / f"{model}_tokenizer_config.json"
-    weights = folder / "weights" / f"{model}_256.safetensors"
-    for file in (tokenizer, weights):
-        if not file.is_file():
-            raise DataError(f"wordllama: {file.name} is missing; reinstall wordllama")
-    split = Tokenizer.from_file(str(tokenizer))
-    split.no_padding()
-    split.no_truncation()
+    config = folder / "tokenizers" / "l2_supercat_tokenizer_config.json"
+    tokenizer = Tokenizer.from_file(str(check_file(config)))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    weights = check_file(folder / "weights" / "l2_supercat_256.safetensors")
     (table,) = load_file(weights).values()
-
-    def tokens_of(texts: list[str]) -> list[list[int]]:
-        return [e.ids for e in split.encode_batch(texts, add_special_tokens=False)]
-
-    return tokens_of, table.astype(np.float32)
+    return tokenizer, table.astype(np.float32)

@@ -32,9 +32,9 @@ from torch import Tensor
 
 __all__ = [
     "ConfigError", "DataError", "V2VError", "atomic", "check_file", "check_header",
-    "is_printable_name", "is_nonempty_text", "parse_json", "parsing", "read_header", "read_json",
-    "read_tensors", "safe_child", "safe_name", "sha256_of", "write_json",
-    "write_tensors",
+    "first_line", "is_nonempty_text", "is_printable", "is_printable_name", "parse_json",
+    "parsing", "read_header", "read_json", "read_tensors", "safe_child", "safe_name",
+    "sha256_of", "write_json", "write_tensors",
 ]  # fmt: skip
 
 REPAIR = "it is cut short or altered, so copy or make it again"
@@ -105,7 +105,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         _flush_to_disk(temporary)
         os.replace(temporary, path)
     except (OSError, SafetensorError, UnicodeError) as error:
-        cause = _cause(error) or _first_line(error).replace(str(temporary), str(path))
+        cause = _cause(error) or first_line(error).replace(str(temporary), str(path))
         raise DataError(f"{path}: cannot be written: {cause}") from error
     finally:  # KeyboardInterrupt too: no litter after Ctrl-C
         with suppress(OSError):
@@ -146,7 +146,7 @@ def write_json(path: str | os.PathLike[str], obj: Any) -> None:
         content = f"{text}\n".encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise DataError(
-            f"{path}: cannot be written as JSON ({_first_line(error)}); "
+            f"{path}: cannot be written as JSON ({first_line(error)}); "
             "turn tensors and arrays into lists or numbers, and NaN into null"
         ) from error
     with atomic(path) as temporary:
@@ -207,7 +207,7 @@ def parsing(
             raise
         raise type(error)(f"{path}: {error}") from error
     except Exception as error:
-        cause = _cause(error) or f"not {what} ({_first_line(error)}); {mend}"
+        cause = _cause(error) or f"not {what} ({first_line(error)}); {mend}"
         raise DataError(f"{path}: {cause}") from error
 
 
@@ -223,10 +223,12 @@ def _cause(error: Exception) -> str | None:
     return _CAUSES.get(number) if number is not None else None
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its name, of at most 200 characters."""
     if isinstance(error, RecursionError):
         return "nested too deep"
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    text = error.strerror if isinstance(error, OSError) else None
+    line = ((text or str(error)).strip() or type(error).__name__).splitlines()[0]
     return line if len(line) <= 200 else f"{line[:200]}..."
 
 
@@ -269,41 +271,34 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict]
 
     Raises DataError when the file is missing, damaged, or does not fit its digest.
     """
-    tensors, header = _read_safetensors(check_file(path))
+    path = check_file(path)
+    with parsing(path, "a whole .safetensors file"):
+        with safe_open(str(path), framework="pt") as file:
+            found = json.loads((file.metadata() or {}).get("v2v", "{}"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+    header = check_header(found, {}, path)
     digest = header.pop("digest", None)
     if digest is not None and digest != _digest(tensors, header):
         raise DataError(f"{path}: altered since it was saved; copy or make it again")
     return tensors, header
 
 
-def _read_safetensors(path: Path, bare: bool = False) -> tuple[dict[str, Tensor], dict]:
-    with parsing(path, "a whole .safetensors file"):
-        with safe_open(str(path), framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("v2v", "{}"))
-            keys = () if bare else file.keys()
-            tensors = {key: file.get_tensor(key) for key in keys}
-    return tensors, check_header(header, {}, path)
-
-
 def read_header(path: str | os.PathLike[str], schema: Schema) -> dict[str, Any]:
-    """The header of a .json or .safetensors file, checked against a schema.
-
-    See `check_header`; the tensors of a .safetensors file are not read. Raises
-    DataError when the file is missing or damaged, or the header does not fit.
-    """
-    path = check_file(path)
-    is_json = path.suffix.lower() == ".json"
-    header = read_json(path) if is_json else _read_safetensors(path, bare=True)[1]
-    return check_header(header, schema, path)
+    """The table in a JSON file, checked against a schema (see `check_header`)."""
+    return check_header(read_json(path), schema, path)
 
 
 # ---- headers
 
 
+def is_printable(value: Any) -> bool:
+    """A string without control characters, as it may end up on a terminal."""
+    return isinstance(value, str) and value.isprintable()
+
+
 def is_printable_name(value: Any) -> bool:
-    """Printable, as it may end up on a terminal, and of a name's length."""
-    text = isinstance(value, str) and value.isprintable()
-    return text and 0 < len(value) <= NAME_BYTES
+    """A string of 1 to 255 printable characters."""
+    return is_printable(value) and 0 < len(value) <= NAME_BYTES
 
 
 def is_nonempty_text(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -190,6 +191,10 @@ def check_texts(texts: Sequence[str], name: str = "texts") -> list[str]:
         kind = type(texts[wrong[0]]).__name__
         where = name_rows(wrong)[0]
         raise DataError(f"{name}: {where}: not a string but {kind}; use str(...)")
+    halves = [i for i, text in enumerate(texts) if re.search("[\ud800-\udfff]", text)]
+    if halves:
+        where = name_rows(halves)[0]
+        raise DataError(f"{name}: {where}: half a character (a surrogate); drop it")
     return texts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -198,16 +199,23 @@ class Space:
         return self._derived(vectors=vectors, mean=mean)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one .safetensors file atomically; provenance goes into its metadata."""
-        path = Path(path)
-        if path.suffix != ".safetensors":
-            raise DataError(f"{path}: spaces are saved as .safetensors; rename it")
+        """Write one file atomically: all as .safetensors, or as .npy the rows alone."""
+        path, suffix = Path(path), Path(path).suffix.lower()
+        if suffix not in SUFFIXES:
+            raise DataError(
+                f"{path}: rows are saved as .safetensors or .npy; rename it"
+            )
         tensors = {"vectors": self.vectors, "mean": self.mean}
         if self.ids is not None:
             tensors["ids"] = self.ids
-        header = {"format": FORMAT, **asdict(self.provenance)}
         with atomic(path) as temporary:
-            write_tensors(temporary, tensors, header)
+            if suffix == ".safetensors":
+                header = {"format": FORMAT, **asdict(self.provenance)}
+                write_tensors(temporary, tensors, header)
+            else:  # by way of memory: numpy's own write passes over a full disk
+                content = io.BytesIO()
+                np.save(content, self.vectors.cpu().numpy())
+                temporary.write_bytes(content.getbuffer())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Space:
@@ -220,19 +228,19 @@ class Space:
         path = check_file(path)
         tensors, header = _read(path)
         coded = "codes" in tensors
-        form = {"format": CODES_FORMAT if coded else FORMAT}
         if header or coded:
+            form = {"format": CODES_FORMAT if coded else FORMAT}
             check_header(header, form | _PROVENANCE, path)
-        about = Provenance(
-            **{k: v for k, v in header.items() if f"{k}?" in _PROVENANCE}
-        )
+        else:  # somebody's own; a "mean" or "ids" there may be anything
+            tensors = {"vectors": _the_table(path, tensors)}
+        known = (f.name for f in fields(Provenance))
+        about = Provenance(**{key: header[key] for key in known if key in header})
         with parsing(path):  # the file is named, also when memory does not suffice
             if coded:
-                rows, ids = _decoded(path, tensors), _ids_beside(path)
+                rows, ids = _decoded(path, tensors)
             else:
                 rows, ids = check_rows(_the_table(path, tensors)), tensors.get("ids")
-            mean = tensors.get("mean") if header else None
-            ids = ids if header else None
+            mean = tensors.get("mean")
             return cls(rows, about, mean_of(rows) if mean is None else mean, ids)
 
     @staticmethod
@@ -242,14 +250,10 @@ class Space:
         Raises DataError when the spaces come from different encoders.
         """
         spaces = list(spaces)
-        if not spaces:
-            raise DataError("concat: no space was given")
         names = sorted({f"{s.name} ({s.d}-d)" for s in spaces})
-        if len(names) > 1:
-            raise DataError(
-                f"concat: {', '.join(names)} are different spaces; their coordinates "
-                "have nothing in common, so translate one into the other first"
-            )
+        if len(names) != 1:
+            found = f"different spaces: {', '.join(names)}" if names else "no space"
+            raise DataError(f"concat: {found}; translate into one of them first")
         means = torch.stack([s.mean for s in spaces])
         weights = means.new_tensor([s.n for s in spaces])
         mean = (weights / weights.sum()) @ means
@@ -287,25 +291,17 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict]:
     return {"vectors": as_tensor(rows, str(path))}, {}
 
 
-def _decoded(path: Path, tensors: dict[str, Tensor]) -> Tensor:
+def _decoded(path: Path, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+    # The rows of int8 codes, and their ids from the file beside.
     codes, scale = tensors["codes"], tensors.get("scale")
-    whole = scale is not None and "mean" in tensors and codes.dtype == torch.int8
-    if scale is None or not whole or codes.ndim != 2 or scale.shape != codes.shape[1:]:
-        raise DataError(
-            f"{path}: int8 codes (n, d), a scale (d,) and a mean are needed; make the "
-            "set again"
-        )
-    return unit(dequantise(codes, scale))
-
-
-def _ids_beside(path: Path) -> Tensor | None:
+    fits = scale is not None and scale.shape == codes.shape[1:]
+    if scale is None or not fits or codes.dtype != torch.int8 or codes.ndim != 2:
+        raise DataError(f"{path}: int8 codes (n, d) and a scale (d,) are needed")
+    if "mean" not in tensors:
+        raise DataError(f"{path}: no mean of the training rows; make the set again")
     beside = path.parent / IDS
-    if not beside.is_file():
-        return None
-    ids = read_tensors(beside)[0].get("ids")
-    if ids is None:
-        raise DataError(f"{beside}: not the ids of {path.name}'s rows")
-    return ids
+    ids = read_tensors(beside)[0].get("ids") if beside.is_file() else None
+    return unit(dequantise(codes, scale)), ids
 
 
 def _the_table(path: Path, tensors: dict[str, Tensor]) -> Tensor:

@@ -101,5 +101,7 @@ def _parse_line(path: Path, number: int, line: str) -> str:
 
 def _parse_json(path: Path, number: int, line: str) -> str:
     where, mend = f"{path}, line {number}", 'each line must be like {"text": "..."}'
-    record = check_header(parse_json(line, where, mend), {"text": is_nonempty_text}, where, mend)
+    record = check_header(
+        parse_json(line, where, mend), {"text": is_nonempty_text}, where, mend
+    )
     return record["text"].strip()
