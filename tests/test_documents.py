@@ -194,5 +194,3 @@ def test_unknown_names():
         load_documents("letters")
     with pytest.raises(DataError, match="public"):
         load_documents("posts", "secret")
-    with pytest.raises(DataError, match="unknown label"):
-        load_documents("posts").about("cheese")

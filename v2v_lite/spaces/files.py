@@ -31,8 +31,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 __all__ = [
-    "ConfigError", "DataError", "V2VError", "atomic", "check_file", "check_header",
-    "first_line", "is_nonempty_text", "is_printable", "is_printable_name", "parse_json",
+    "ConfigError", "DataError", "Schema", "V2VError", "atomic", "check_file",
+    "check_header", "first_line", "is_nonempty_text", "is_plain_text", "parse_json",
     "parsing", "read_header", "read_json", "read_tensors", "safe_child", "safe_name",
     "sha256_of", "write_json", "write_tensors",
 ]  # fmt: skip
@@ -100,7 +100,10 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = path.with_name(unique)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(path.parent)
+        for old in path.parent.glob(".v2v-*.tmp"):
+            with suppress(OSError, ValueError):  # gone meanwhile, or no name of ours
+                if _is_stale(old):
+                    old.unlink()
         yield temporary
         _flush_to_disk(temporary)
         os.replace(temporary, path)
@@ -110,13 +113,6 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:  # KeyboardInterrupt too: no litter after Ctrl-C
         with suppress(OSError):
             temporary.unlink()
-
-
-def _remove_stale(folder: Path) -> None:
-    for path in folder.glob(".v2v-*.tmp"):
-        with suppress(OSError, ValueError):  # gone meanwhile, or not a name of ours
-            if _is_stale(path):
-                path.unlink()
 
 
 def _is_stale(path: Path) -> bool:
@@ -291,14 +287,9 @@ def read_header(path: str | os.PathLike[str], schema: Schema) -> dict[str, Any]:
 # ---- headers
 
 
-def is_printable(value: Any) -> bool:
-    """A string without control characters, as it may end up on a terminal."""
-    return isinstance(value, str) and value.isprintable()
-
-
-def is_printable_name(value: Any) -> bool:
-    """A string of 1 to 255 printable characters."""
-    return is_printable(value) and 0 < len(value) <= NAME_BYTES
+def is_plain_text(value: Any) -> bool:
+    """At most 1,000 characters, none of them a control: it may reach a terminal."""
+    return isinstance(value, str) and value.isprintable() and len(value) <= 1000
 
 
 def is_nonempty_text(value: Any) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .files import DataError
+from .files import DataError, parsing
 
 __all__ = [
     "as_tensor", "check_not_degenerate", "check_rows", "check_shape", "check_texts",
@@ -76,31 +76,23 @@ def check_rows(
 def as_tensor(x: Tensor | np.ndarray | Sequence, name: str = "rows") -> Tensor:
     """`x` as a dense tensor of real numbers, copied unless it is one; or DataError."""
     if not isinstance(x, Tensor):
-        try:
+        with parsing(name, "a table of numbers", "give every row the same length"):
             array = np.asarray(x)
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise DataError(
-                f"{name}: not a table of numbers ({error}); "
-                "give every row the same length"
-            ) from error
         if array.dtype.kind not in "fiu":
             mend = "np.stack" if array.dtype == object else "astype(float)"
             raise DataError(
                 f"{name}: entries of type {array.dtype} are not numbers; "
                 f"give floats, shape (n, d), as {mend} makes them"
             )
-        # float64 as the meeting point: torch lacks some of numpy's integer types.
-        x = torch.from_numpy(np.array(array, dtype=_torch_friendly(array.dtype)))
+        # A float32 copy is all that is kept. Wider types pass through float64, as
+        # torch lacks some of numpy's integers.
+        single = array.dtype.itemsize <= 4 and array.dtype.kind == "f"
+        x = torch.from_numpy(np.array(array, dtype="f4" if single else "f8"))
     if x.layout != torch.strided or x.is_quantized:
         raise DataError(f"{name}: a sparse or quantised tensor; use x.to_dense()")
     if x.dtype == torch.bool or x.dtype.is_complex:
         raise DataError(f"{name}: entries of type {x.dtype} are not real numbers")
     return x
-
-
-def _torch_friendly(dtype: np.dtype) -> np.dtype:
-    # A native float32 copy is all that is kept; wider types pass through float64.
-    return np.dtype(np.float32 if dtype.itemsize <= 4 and dtype.kind == "f" else "f8")
 
 
 def check_shape(rows: Tensor, name: str, min_rows: int = 1) -> None:
@@ -193,8 +185,7 @@ def check_texts(texts: Sequence[str], name: str = "texts") -> list[str]:
         raise DataError(f"{name}: {where}: not a string but {kind}; use str(...)")
     halves = [i for i, text in enumerate(texts) if re.search("[\ud800-\udfff]", text)]
     if halves:
-        where = name_rows(halves)[0]
-        raise DataError(f"{name}: {where}: half a character (a surrogate); drop it")
+        raise DataError(f"{name}: {name_rows(halves)[0]}: half a character; drop it")
     return texts
 
 

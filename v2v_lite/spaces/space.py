@@ -18,7 +18,7 @@ from .files import (
     atomic,
     check_file,
     check_header,
-    is_printable_name,
+    is_plain_text,
     parsing,
     read_tensors,
     write_tensors,
@@ -272,7 +272,7 @@ def mean_of(rows: Tensor) -> Tensor:
 
 # The encoder's name ends up in names of files and on terminals; the rest is prose.
 _PROVENANCE: dict[str, Any] = {f"{f.name}?": str for f in fields(Provenance)}
-_PROVENANCE["encoder?"] = is_printable_name
+_PROVENANCE["encoder?"] = is_plain_text
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict]:
@@ -288,7 +288,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict]:
         rows = np.lib.format.open_memmap(path, mode="r")
         if rows.offset + rows.nbytes != path.stat().st_size:
             raise ValueError(f"its header tells of {rows.shape} {rows.dtype}")
-    return {"vectors": as_tensor(rows, str(path))}, {}
+        return {"vectors": as_tensor(rows)}, {}
 
 
 def _decoded(path: Path, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:

@@ -113,40 +113,28 @@ def _check_sizes(n: int, n_eval: int, n_train: int | None) -> int:
     if n_eval < 1:
         raise DataError(f"n_eval = {n_eval}, but at least 1 pair is needed")
     half = (n - n_eval) // 2
+    pool = f"{n} rows less {n_eval} evaluation pairs"
     if half < 1:
-        raise DataError(
-            f"{n} rows are too few for {n_eval} evaluation pairs and two training "
-            f"sets; use n_eval <= {max(n - 2, 0)} or more rows"
-        )
-    if n_train is None:
-        return half
+        raise DataError(f"{pool} leave no two training sets; use more rows")
+    n_train = half if n_train is None else n_train
     if not 1 <= n_train <= half:
-        raise DataError(
-            f"n_train = {n_train}, but {n} rows less {n_eval} evaluation pairs leave "
-            f"1 to {half} a side"
-        )
+        raise DataError(f"n_train = {n_train}, but {pool} leave 1 to {half} a side")
     return n_train
 
 
 def _check_same_texts(a: Space, b: Space) -> None:
+    mend = "encode one list of texts with both encoders"
     if a.n != b.n:
-        raise DataError(
-            f"{a.name} has {a.n} rows and {b.name} {b.n}; "
-            "row i of both must be the same text"
-        )
+        raise DataError(f"{a.name} has {a.n} rows and {b.name} {b.n}; {mend}")
     if a.ids is not None and b.ids is not None:
         wrong = (a.ids.cpu() != b.ids.cpu()).nonzero().flatten().tolist()
         if wrong:
-            raise DataError(
-                f"{a.name} and {b.name} hold different texts in {name_rows(wrong)[0]}; "
-                "encode one list of texts with both encoders"
-            )
-    hashes = a.provenance.texts_sha256, b.provenance.texts_sha256
-    if all(hashes) and hashes[0] != hashes[1]:
-        raise DataError(
-            f"{a.name} comes from texts {hashes[0][:12]}, {b.name} from texts "
-            f"{hashes[1][:12]}; encode one list of texts with both encoders"
-        )
+            both, rows = f"{a.name} and {b.name}", name_rows(wrong)[0]
+            raise DataError(f"{both} hold different texts in {rows}; {mend}")
+    one, two = (space.provenance.texts_sha256[:12] for space in (a, b))
+    if one and two and one != two:
+        origins = f"{a.name} comes from texts {one}, {b.name} from texts {two}"
+        raise DataError(f"{origins}; {mend}")
 
 
 def _check_no_repeats(a: Space, b: Space) -> None:

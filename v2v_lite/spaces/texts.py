@@ -23,10 +23,17 @@ def read_texts(path: str | os.PathLike[str]) -> list[str]:
     Raises DataError naming file and line when the file is missing, cut short or not
     UTF-8, or when a line holds no text.
     """
-    path = Path(path)
+    path, texts = Path(path), []
     kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    parse = _parse_json if kind == ".jsonl" else _parse_line
-    texts = [parse(path, i, line) for i, line in read_lines(path)]
+    schema, mend = {"text": is_nonempty_text}, 'lines must be like {"text": "..."}'
+    for number, line in read_lines(path):
+        where = f"{path}, line {number}"
+        if kind == ".jsonl":
+            record = check_header(parse_json(line, where, mend), schema, where, mend)
+            line = record["text"].strip()
+        elif not line:
+            raise DataError(f"{where}: empty; delete the line")
+        texts.append(line)
     if not texts:
         raise DataError(f"{path}: the file is empty; one text a line is needed")
     return texts
@@ -91,17 +98,3 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
             yield from ((i, "") for i in range(number - empty, number))
             yield number, line
             empty = 0
-
-
-def _parse_line(path: Path, number: int, line: str) -> str:
-    if not line:
-        raise DataError(f"{path}, line {number}: empty; delete the line")
-    return line
-
-
-def _parse_json(path: Path, number: int, line: str) -> str:
-    where, mend = f"{path}, line {number}", 'each line must be like {"text": "..."}'
-    record = check_header(
-        parse_json(line, where, mend), {"text": is_nonempty_text}, where, mend
-    )
-    return record["text"].strip()
