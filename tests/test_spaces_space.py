@@ -1,5 +1,6 @@
 """A Space keeps its rows, mean, ids and provenance, in memory and on disk."""
 
+import json
 import os
 import stat
 import subprocess
@@ -119,6 +120,13 @@ def test_parts_are_not_checked_again_but_a_mean_is(monkeypatch):
     for index in (3, torch.ones(2, 2).long(), torch.ones(6, 4, dtype=torch.bool)):
         with pytest.raises(DataError, match="shape|indices"):
             space.take(index)
+
+
+def test_a_file_of_before_headers_had_a_digest_still_loads(tmp_path):
+    about = json.dumps({"format": "v2v-space-1", "encoder": "old", "colour": "red"})
+    tensors = {"vectors": make().vectors, "mean": make().mean}
+    save_file(tensors, tmp_path / "a.safetensors", metadata={"v2v": about})
+    assert Space.load(tmp_path / "a.safetensors").name == "old"
 
 
 @pytest.mark.parametrize("old, new", [(b"toy", b"tox"), (b"w: 1", b"w: 2")])

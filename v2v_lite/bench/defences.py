@@ -133,7 +133,7 @@ class Defended:
         for part, name in enumerate(SETS, 2):
             private, public = (load_documents(name, s) for s in ("private", "public"))
             loot = stolen(document_space(private, self.victim).vectors, part)
-            hot = private.hot()
+            hot = private.multi_hot()
             texts = own(document_space(public, ATTACKER).vectors)
             labels = own(words_of(private.labels), asked=True)
             if self.attack == "paired":
@@ -220,7 +220,7 @@ def _partners(source: Space) -> Space:
 @lru_cache(maxsize=4)
 def _reference(name: str) -> tuple[float, float]:
     private = load_documents(name, "private")
-    hot, truth = private.hot(), document_space(private, ATTACKER)
+    hot, truth = private.multi_hot(), document_space(private, ATTACKER)
     told = leak(scores(truth, words_of(private.labels)), hot)
     return short(hot.float().mean(0).max().item()), short(told.top[1].mean)
 

@@ -9,7 +9,8 @@ import torch
 
 from ..privacy import Leak, label_vectors
 from ..privacy.attributes import read_described
-from ..spaces import document_space, encode, load_documents, read_corpus
+from ..spaces import document_space, encode, load_documents
+from .corpora import read_corpus
 from .table import short
 
 ATTACKER, TWEETS = "minilm", "tweets"
@@ -22,7 +23,7 @@ def loot_of(name: str, victim: str, tweets: str = "") -> dict:
         return _tweets(victim, tweets)
     private, public = (load_documents(name, part) for part in ("private", "public"))
     return {
-        "hot": private.hot(),
+        "hot": private.multi_hot(),
         "names": [label.key for label in private.labels],
         "labels": words_of(private.labels),
         "stolen": document_space(private, victim).vectors,
@@ -49,7 +50,7 @@ def _tweets(victim: str, path: str) -> dict:
     described = {x.name: x for x in read_described(Path(path).with_name("labels.csv"))}
     labels = tuple(described[label.name] for label in tweets.labels)
     return {
-        "hot": tweets.hot(),
+        "hot": tweets.multi_hot(),
         "names": [label.key for label in labels],
         "labels": words_of(labels),
         "stolen": encoded(path, victim),

@@ -118,6 +118,8 @@ class Documents:
         keys = [label.key for label in self.labels]
         return torch.tensor([[key in r.labels for key in keys] for r in self.rows])
 
+    hot = multi_hot  # SHIM: remove after the sweep
+
 
 def load_documents(
     name: str,

@@ -10,9 +10,9 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from v2v_lite.spaces import DataError, Document, Documents, Label
-from v2v_lite.spaces.files import check_header, parse_json
-from v2v_lite.spaces.texts import read_lines
+from ..spaces import DataError, Document, Documents, Label
+from ..spaces.files import check_header, parse_json
+from ..spaces.texts import read_lines
 
 __all__ = ["CORPORA", "Corpus", "load_corpus", "read_corpus"]
 
@@ -40,9 +40,7 @@ def _email(row: dict) -> tuple[str, list[str]]:
 
 
 def _transcription(row: dict) -> tuple[str, list[str]]:
-    return row["text"], [
-        one["label"].strip() for one in row["prediction"] or ()
-    ]
+    return row["text"], [one["label"].strip() for one in row["prediction"] or ()]
 
 
 CORPORA = {
@@ -75,9 +73,7 @@ def load_corpus(
     try:
         from datasets import load_dataset
     except ImportError as error:
-        raise DataError(
-            "corpora need the package `datasets`; install it"
-        ) from error
+        raise DataError("corpora need the package `datasets`; install it") from error
     split = split or corpus.split
     try:
         if corpus.files:
@@ -91,9 +87,7 @@ def load_corpus(
             f"{name}: {corpus.hub} could not be had ({type(error).__name__}: {error}); "
             "a network is needed, or a local copy: read_corpus(name, path)"
         ) from error
-    chosen = (
-        rows if limit is None else rows.select(range(min(limit, len(rows))))
-    )
+    chosen = rows if limit is None else rows.select(range(min(limit, len(rows))))
     return _documents(name, split, enumerate(chosen, 1), corpus.hub)
 
 
