@@ -1,8 +1,9 @@
 """Malformed files, each kind through the real command line, in this process.
 
 Whatever a file holds: one line on stderr that names it, exit code 2, no traceback, no
-warning, nothing written anywhere, nothing executed. To add a kind is to add a line to
-`KINDS`: its name, the command, what makes the file, and what the line must say.
+warning, nothing written anywhere, nothing executed. To add a kind is to add a line to a
+table of `KINDS`: its name, what makes the file (its bytes, or a function of the `Place`
+that returns them or makes the file itself), and what the line must say.
 """
 
 import gzip

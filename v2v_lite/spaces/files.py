@@ -101,7 +101,8 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for old in path.parent.glob(".v2v-*.tmp"):
-            with suppress(OSError, ValueError):  # gone meanwhile, or no name of ours
+            # One may be gone meanwhile, or not be named as ours are.
+            with suppress(OSError, ValueError, OverflowError):
                 if _is_stale(old):
                     old.unlink()
         yield temporary
