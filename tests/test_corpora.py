@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from v2v_lite.bench.corpora import load_corpus, read_corpus
+from experiments.corpora import load_corpus, read_corpus
 from v2v_lite.spaces import DataError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared/data/tweet_topic/texts.jsonl.gz"

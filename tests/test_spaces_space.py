@@ -231,26 +231,6 @@ def test_files_that_are_no_space_are_refused(tmp_path):
         assert name in str(caught.value)
 
 
-def test_concat_puts_rows_under_one_another():
-    a, b = make(6, seed=1), make(3, seed=2)
-    both = Space.concat([a, b])
-    np.testing.assert_array_equal(
-        both.vectors, np.concatenate([a.vectors.numpy(), b.vectors.numpy()])
-    )
-    np.testing.assert_allclose(both.mean, both.vectors.numpy().mean(0), atol=1e-6)
-    assert both.ids.tolist() == a.ids.tolist() + b.ids.tolist()
-    assert both.provenance.texts_sha256 == ""
-
-
-def test_concat_refuses_different_encoders_and_nothing():
-    with pytest.raises(DataError, match="different spaces: other .*toy"):
-        Space.concat([make(), make(encoder="other")])
-    with pytest.raises(DataError, match="different spaces"):
-        Space.concat([make(d=4), make(d=5)])
-    with pytest.raises(DataError, match="no space"):
-        Space.concat([])
-
-
 def test_the_file_holds_no_more_than_it_should(tmp_path):
     make().save(tmp_path / "a.safetensors")
     assert set(load_file(tmp_path / "a.safetensors")) == {"vectors", "mean", "ids"}

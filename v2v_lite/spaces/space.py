@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -242,27 +242,6 @@ class Space:
                 rows, ids = check_rows(_the_table(path, tensors)), tensors.get("ids")
             mean = tensors.get("mean")
             return cls(rows, about, mean_of(rows) if mean is None else mean, ids)
-
-    @staticmethod
-    def concat(spaces: Iterable[Space]) -> Space:
-        """All rows under one another; the mean is that of the means, weighted by rows.
-
-        Raises DataError when the spaces come from different encoders.
-        """
-        spaces = list(spaces)
-        names = sorted({f"{s.name} ({s.d}-d)" for s in spaces})
-        if len(names) != 1:
-            found = f"different spaces: {', '.join(names)}" if names else "no space"
-            raise DataError(f"concat: {found}; translate into one of them first")
-        means = torch.stack([s.mean for s in spaces])
-        weights = means.new_tensor([s.n for s in spaces])
-        mean = (weights / weights.sum()) @ means
-        known = [s.ids for s in spaces if s.ids is not None]
-        ids = torch.cat(known) if len(known) == len(spaces) else None
-        about = spaces[0].provenance
-        if any(s.provenance.texts_sha256 != about.texts_sha256 for s in spaces):
-            about = replace(about, texts_sha256="")
-        return Space(torch.cat([s.vectors for s in spaces]), about, mean, ids)
 
 
 def mean_of(rows: Tensor) -> Tensor:

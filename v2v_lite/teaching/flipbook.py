@@ -1,0 +1,110 @@
+"""A figure to operate, made of pictures drawn beforehand.
+
+The slider and the pictures are linked in the reader's browser (``jslink``), so the
+figure answers on a static page without any Python behind it, and in JupyterLab and
+Colab just as well. A callback of ``interact`` would need a kernel and go stale there.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from .figures import figure_to_png, img_tag, style
+
+if TYPE_CHECKING:
+    from ipywidgets import VBox
+    from matplotlib.figure import Figure
+
+    Frame: TypeAlias = Figure | Callable[[], Figure]
+
+__all__ = ["card", "flipbook", "frame_texts", "linked", "render"]
+
+
+def frame_texts(labels: Sequence[str], alt: str | Sequence[str]) -> list[str]:
+    """One alt text per frame: its own, or the common one followed by the label."""
+    if isinstance(alt, str):
+        if not alt.strip():
+            raise ValueError("alt is empty: say in a sentence what the figure shows")
+        return [f"{alt.strip().rstrip('.')} ({label})" for label in labels]
+    if len(alt) != len(labels):
+        raise ValueError(f"{len(alt)} alt texts for {len(labels)} labels: give as many")
+    return list(alt)
+
+
+def render(frame: Frame, dpi: int) -> bytes:
+    """The PNG of a figure, or of the figure that a function of no argument makes."""
+    with style():
+        figure = frame() if callable(frame) else frame
+        if not hasattr(figure, "savefig"):
+            kind = type(figure).__name__
+            raise TypeError(f"a frame must be or return a Figure, not {kind}")
+        return figure_to_png(figure, dpi)
+
+
+def card(png: bytes, label: str, alt: str) -> str:
+    """A picture with its label underneath, as HTML."""
+    caption = f'<div style="text-align:center">{html.escape(label)}</div>'
+    return f'<div class="v2v-frame">{img_tag(png, alt)}{caption}</div>'
+
+
+def flipbook(
+    frames: Sequence[Frame],
+    labels: Sequence[str],
+    name: str,
+    alt: str | Sequence[str],
+    start: int = 0,
+    dpi: int = 96,
+) -> VBox:
+    """A slider that turns the pages of pictures, each drawn once: 10 to 25 kB a page.
+
+    Args:
+        frames: figures, or functions of no argument that return one.
+        labels: what stands under each frame, such as ``"k = 10"``.
+        name: what the slider changes; it stands before the slider.
+        alt: what the figure shows, for who cannot see it: one text for all frames
+            (the label is added), or one per frame.
+        start: the frame that shows first.
+
+    Returns:
+        An ``ipywidgets.VBox``; make it the last expression of the cell.
+
+    Raises:
+        ValueError: fewer than two frames, unequal lengths, an empty alt text, or a
+            ``start`` that is no frame.
+    """
+    if len(frames) < 2 or len(frames) != len(labels):
+        raise ValueError(
+            f"{len(frames)} frames and {len(labels)} labels: "
+            "give two frames or more, and a label for each"
+        )
+    if not 0 <= start < len(frames):
+        raise ValueError(f"start={start} is no frame: take 0 to {len(frames) - 1}")
+    texts = frame_texts(labels, alt)
+    pages = [
+        card(render(frame, dpi), label, text)
+        for frame, label, text in zip(frames, labels, texts, strict=True)
+    ]
+    return linked(pages, name, start)
+
+
+def linked(pages: Sequence[str], name: str, start: int) -> VBox:
+    """The widgets: a slider linked, in the browser, to a stack of HTML pages."""
+    try:
+        from ipywidgets import HTML, IntSlider, Layout, Stack, VBox, jslink
+    except ImportError:
+        raise ImportError("flip-books need `pip install 'ipywidgets>=8.1'`") from None
+    wide = Layout(width="100%")
+    stack = Stack([HTML(page, layout=wide) for page in pages], selected_index=start)
+    slider = IntSlider(
+        value=start,
+        min=0,
+        max=len(pages) - 1,
+        description=name,
+        readout=False,
+        style={"description_width": "initial"},
+        layout=Layout(width="95%", max_width="40em"),
+    )
+    jslink((slider, "value"), (stack, "selected_index"))
+    return VBox([slider, stack], layout=wide)
