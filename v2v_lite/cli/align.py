@@ -94,7 +94,7 @@ class Translate(base.Command):
 
     def run(self) -> Result:
         model = v2v.align.Translator.load(self.folder)
-        label = v2v.spaces.quantised.file_name(model.target_name)
+        label = v2v.spaces.safe_name(model.target_name)
         out = self.out or Path(f"{self.vectors}.{label}.safetensors")
         base.ensure_writable(out, self.vectors, ending=base.ROWS)
         space = base.load_space(self.vectors, self.part)
@@ -102,7 +102,7 @@ class Translate(base.Command):
         about = {"encoder": model.target_name, "weights": "", "licence": ""}
         provenance = replace(space.provenance, **about, note=note)
         rows = v2v.spaces.Space(model.translate(space), provenance, ids=space.ids)
-        base.save_rows(out, rows)
+        rows.save(out)
         result = {"out": out, "rows": rows.n, "d": rows.d, "encoder": rows.name}
         return Result(result, [f"{out}: {rows.n:,} rows in the space of {rows.name}"])
 

@@ -99,7 +99,7 @@ class Attributes(base.Command):
         from ..privacy import controls, leak, scores
 
         private = v2v.spaces.load_documents(self.vectors, "private")
-        hot = private.hot()
+        hot = private.multi_hot()
         table = {"attack": leak(found, hot, [x.key for x in private.labels])}
         if encoder in v2v.spaces.NAMES:
             truth = v2v.spaces.document_space(private, encoder)
@@ -236,7 +236,7 @@ class Defend(base.Command):
         stored = defense.store(rows)
         note = f"defended: {self.kind} {self.strength:g}"
         provenance = replace(space.provenance, note=note)
-        base.save_rows(out, v2v.spaces.Space(stored, provenance, ids=space.ids))
+        v2v.spaces.Space(stored, provenance, ids=space.ids).save(out)
         step = max(space.n // QUERIES, 2)  # every step-th row asks, the others answer
         queries, keep = rows[::step], [i for i in range(space.n) if i % step]
         k, asked = min(10, len(keep)), defense.ask(queries, rows)

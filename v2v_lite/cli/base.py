@@ -101,16 +101,6 @@ def load_pair(source: str, target: str, n_train: int | None) -> list[Space]:
     return [one, two, unseen_one, unseen_two]
 
 
-def save_rows(out: Path, space: Space) -> None:
-    """Save a space as .safetensors, or its bare rows as .npy, atomically."""
-    import numpy as np
-
-    if out.suffix == ".safetensors":
-        return space.save(out)
-    with v2v.spaces.atomic(out) as temporary, open(temporary, "wb") as file:
-        np.save(file, space.vectors.cpu().numpy())
-
-
 def to_device(space: Space, device: str) -> Space:
     """The space on `device`; "auto" is the GPU when there is one."""
     import torch
@@ -156,10 +146,10 @@ def refuse_other_pair(folder: Path, pair: list[str], force: bool) -> None:
     """Keep the results that `folder` holds of another pair of spaces."""
     if force or not (folder / "model.json").exists():
         return
-    kept = v2v.spaces.read_json(folder / "model.json")
-    there = [kept.get("source"), kept.get("target")]
+    read, names = v2v.spaces.read_header, {"source": str, "target": str}
+    there = [read(folder / "model.json", names)[name] for name in names]
     if (folder / DIAGNOSIS).exists():
-        there = v2v.spaces.read_json(folder / DIAGNOSIS).get("pair", there)
+        there = read(folder / DIAGNOSIS, {"pair?": list}).get("pair", there)
     if there != pair and "unknown" not in there:
         raise UsageError(
             f"{folder} holds a translator from {there[0]} to {there[1]}; give another "

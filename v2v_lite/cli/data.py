@@ -32,14 +32,14 @@ class Encode(base.Command):
     device: base.Text = None
 
     def run(self) -> Result:
-        label = v2v.spaces.quantised.file_name(Path(self.encoder).name)
+        label = v2v.spaces.safe_name(Path(self.encoder).name)
         out = self.out or Path(f"{self.texts}.{label}.safetensors")
         base.ensure_writable(out, self.texts, ending=base.ROWS)
         space = v2v.spaces.encode(
             v2v.spaces.read_texts(self.texts), self.encoder, self.batch_size,
             self.device, progress=interactive(),
         )  # fmt: skip
-        base.save_rows(out, space)
+        space.save(out)
         result = {"out": out, "encoder": space.name, "rows": space.n, "d": space.d}
         return Result(result, [f"{out}: {space.n:,} rows of {space.name}, {space.d}-d"])
 
@@ -94,7 +94,7 @@ class Show(base.Command):
 
     def run(self) -> Result:
         folder = self.folder or v2v.spaces.data_folder()
-        sets, lines = v2v.spaces.read_json(folder / "manifest.json")["sets"], []
+        sets, lines = v2v.spaces.read_manifest(folder), []
         for name, entry in sets.items():
             lines.append(f"{name}: {entry['rows']:,} rows; {entry['texts']}")
             for short, about in entry["spaces"].items():
