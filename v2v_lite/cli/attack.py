@@ -145,11 +145,11 @@ class Inversion(base.Command):
         proposal = CausalLM(self.lm) if self.lm else NgramLM.fit(texts)
         vectors = base.load_space(self.vectors)
         guide, own = self._guide(proposal, texts)
+        rows = vectors.vectors
         if self.translator:
             moved = v2v.align.Translator.load(self.translator).translate(vectors)
-            moved = v2v.privacy.guide.recentre(moved, own.vectors)
-            vectors = replace(vectors, vectors=moved, mean=None)
-        some, bar = vectors.vectors[: self.rows], interactive()
+            rows = v2v.privacy.guide.recentre(moved, own.vectors)
+        some, bar = rows[: self.rows], interactive()
         echo(f"searching texts for {len(some):,} vectors")
         try:
             found = self._write(invert(some, proposal, guide, config, progress=bar))

@@ -122,14 +122,14 @@ def ensure_writable(
     `out` is a file with one of the endings that `ending` names, or else a folder.
     """
     kind, other = ("file", "folder") if ending else ("folder", "file")
-    why = ""
+    why, real, exists = "", os.path.realpath, os.path.exists  # none of them raises
     if ending and (not out.suffix or out.suffix not in ending):
         why = f"its name must end in {ending}"
-    elif any(path and Path(path).resolve() == out.resolve() for path in inputs):
+    elif any(path and real(path) == real(out) for path in inputs):
         why = "that is the input"
-    elif out.exists() and out.is_dir() == bool(ending):
+    elif exists(out) and os.path.isdir(out) == bool(ending):
         why = f"a {other} has this name"
-    parent = next(p for p in (out, *out.absolute().parents) if p.exists())
+    parent = next(p for p in (out, *out.absolute().parents) if exists(p))
     if not why and not os.access(parent, os.W_OK):
         why = f"{parent} may not be written to"
     if why:
