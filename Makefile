@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv assets book site test demo bench execute stamp lint clean
+.PHONY: help venv assets book site test demo bench execute stamp lint api clean
 
 help:  ## list the targets
 	@echo "v2v_lite: a textbook that runs. Targets:"
@@ -78,10 +78,14 @@ stamp: $(READY)  ## write _config.yml's repository address into the notebooks
 	@echo "== stamp: Colab cells and links"
 	@$(PY) tools/stamp.py
 
-lint: $(READY)  ## check the style of code and notebooks
-	@echo "== lint: ruff"
+lint: $(READY)  ## check the style of code and notebooks, and the library's types
+	@echo "== lint: ruff, mypy"
 	@$(BIN)/ruff check .
+	@$(PY) -m mypy
+
+api: $(READY)  ## list the public names that changed since the last release
+	@$(PY) tools/api.py
 
 clean:  ## remove what was built (not .venv)
 	@echo "== clean: removing _build and book/vendor"
-	@rm -rf _build book/vendor build dist .pytest_cache .ruff_cache
+	@rm -rf _build book/vendor build dist .pytest_cache .ruff_cache .mypy_cache
