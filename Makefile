@@ -7,7 +7,7 @@ PY := $(BIN)/python
 READY := $(VENV)/.ready
 ASSETS := book/vendor/.ready
 SITE := _build/html/book/index.html
-JB := PYTHONHASHSEED=0 PYTHONPATH=tools $(BIN)/jupyter-book build . -q -W -n --keep-going
+JB := PYTHONHASHSEED=0 PYTHONPATH="$(CURDIR):$(CURDIR)/tools" $(BIN)/jupyter-book build . -q -W -n --keep-going
 # One thread a process: tests and kernels run side by side on few cores.
 QUIET_THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 LIBRARY := $(shell find v2v_lite book/results data -type f -not -name '*.pyc' 2>/dev/null)

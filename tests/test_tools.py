@@ -1,6 +1,7 @@
 """The tools that make the book: assets, stamping, executing; and the wheel."""
 
 import hashlib
+import importlib
 import json
 import re
 import subprocess
@@ -9,6 +10,7 @@ import types
 import zipfile
 from pathlib import Path
 
+import apipages
 import assets
 import browse
 import difficulty
@@ -17,6 +19,7 @@ import nbformat
 import pytest
 import stamp
 
+import v2v_lite
 from v2v_lite.spaces import Document, Documents, Label, load_documents
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -223,6 +226,53 @@ def test_requirements_pin_everything_and_name_no_host():
     assert pins[0].startswith("torch==")
     assert all("==" in pin and "://" not in pin for pin in pins)
     assert not [p for p in pins if p.startswith(("nvidia-", "triton"))]
+
+
+# ---- the API reference
+
+
+def test_a_docstring_becomes_markdown():
+    text = apipages.markdown(
+        "Sums `x` (chapter 4), not `chapter 4`.\n\n    >>> 1 + 1\n    2\n\n$a_b$"
+    )
+    assert "([chapter 4](/book/04_with_pairs.ipynb)), not `chapter 4`." in text
+    assert "```pycon\n>>> 1 + 1\n2\n```" in text and text.endswith("$a_b$")
+
+
+def test_a_signature_shows_types_without_quotes():
+    def one(x: "Tensor", k: int = 5, *, made=assets) -> "Space":  # noqa: F821
+        return x
+
+    assert apipages.signature(one) == "(x: Tensor, k: int = 5, *, made=...) -> Space"
+    assert apipages.signature(assets.AssetError) == ""
+
+
+def test_imports_of_a_chapter_are_found():
+    code = "from v2v_lite.align import (\n  SelfLearn, polar as p)\nimport torch"
+    assert apipages.imports(code) == ["SelfLearn", "polar"]
+    assert apipages.imports("%pip install x") == []
+
+
+PACKAGES = sorted(p.stem for p in (ROOT / "book" / "api").glob("*.md"))
+
+
+@pytest.mark.parametrize("name", [n for n in PACKAGES if n != "index"])
+def test_the_reference_has_every_public_name_once(name):
+    package = importlib.import_module(f"v2v_lite.{name}")
+    text = apipages.page(f"v2v_lite.{name}")
+    heads = re.findall(r"^`{5}\{py:\w+\} (\w+)", text, re.M)
+    elsewhere = {
+        n for n in package.__all__
+        if f"v2v_lite.{name}" not in apipages.home_of(package, n)
+    }  # fmt: skip
+    assert sorted(heads) == sorted(set(package.__all__) - elsewhere)
+    opened = re.findall(r"^(`{4,5})\{py:", text, re.M)
+    assert sorted(opened) == sorted(re.findall(r"^(`{4,5})$", text, re.M))
+
+
+def test_every_subpackage_has_a_page_of_the_reference():
+    public = set(v2v_lite.__all__) - {"__version__", "cli"}
+    assert public == set(PACKAGES) - {"index"}, "add a page to book/api"
 
 
 # ---- documents
