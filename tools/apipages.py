@@ -24,6 +24,8 @@ from types import ModuleType
 
 from api import PLAIN, is_method
 
+import v2v_lite
+
 ROOT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(r"^```\{api\} (\S+)\n```$", re.M)
 
@@ -202,17 +204,18 @@ def chapters() -> dict[str, frozenset[str]]:
 
 
 def imports(code: str) -> list[str]:
-    """The names that a cell imports from the library."""
+    """The names that a cell imports from the library, or uses as `align.SelfLearn`."""
     try:
         tree = ast.parse(code)
     except SyntaxError:  # a cell with a line that only Jupyter reads
         return []
-    return [
-        alias.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and (node.module or "")[:8] == "v2v_lite"
-        for alias in node.names
-    ]
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "")[:8] == "v2v_lite":
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            found += [node.attr] if node.value.id in v2v_lite.__all__ else []
+    return found
 
 
 def users(name: str) -> list[str]:
