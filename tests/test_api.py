@@ -81,9 +81,11 @@ def test_every_change_of_the_public_interface_is_in_the_changelog():
     assert missing == []
 
 
-def test_the_changelog_has_a_section_for_this_version():
+def test_changelog_and_citation_have_this_version():
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert re.findall(r"^## \[([^\]]+)\]", text, re.M)[0] == v2v_lite.__version__
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.findall(r"^version: (\S+)", text, re.M) == [v2v_lite.__version__]
 
 
 OLD = {
