@@ -18,6 +18,7 @@ import inspect
 import json
 import re
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -41,8 +42,7 @@ def page(package: str) -> str:
         home = home_of(module, name)
         if home.startswith(f"{package}.") or home == package:
             groups.setdefault(home, []).append(name)
-    order = sorted(groups, key=list(submodules(module)).index)
-    return "\n\n".join(section(module, home, groups[home]) for home in order)
+    return "\n\n".join(section(module, home, groups[home]) for home in sorted(groups))
 
 
 def submodules(package: ModuleType) -> list[str]:
@@ -92,7 +92,7 @@ def entry(package: ModuleType, name: str) -> str:
     kind = kind_of(thing)
     if kind == "data":
         value = repr(thing)
-        short = len(value) <= 120 and " at 0x" not in value
+        short = isinstance(thing, (*PLAIN, tuple)) and len(value) <= 120
         return fence(kind, name, package, body, [f":value: {value}"] * short)
     if inspect.isclass(thing):
         bases = [b.__name__ for b in thing.__bases__ if b.__module__[:4] == "v2v_"]
@@ -163,8 +163,11 @@ def _annotation(found: object) -> object:
 
 def described(thing: object) -> list[str]:
     """The docstring as Markdown, or nothing where it is a dataclass's automatic one."""
+    if isinstance(thing, Mapping):
+        return ["A table of " + ", ".join(f"`{key}`" for key in thing) + "."]
     if kind_of(thing) == "data" and not isinstance(thing, property):
-        return []
+        plain = isinstance(thing, (*PLAIN, tuple))
+        return [] if plain else [f"A `{type(thing).__name__}`."]
     own = thing.__dict__.get("__doc__") if inspect.isclass(thing) else thing.__doc__
     text = inspect.cleandoc(own or "")
     if inspect.isclass(thing) and text.startswith(f"{thing.__name__}("):
