@@ -75,7 +75,7 @@ execute: $(READY)  ## run the notebooks and write their outputs in place
 	@echo "== execute: running $(or $(NOTEBOOKS),all notebooks) in place"
 	@$(QUIET_THREADS) $(PY) tools/execute.py $(NOTEBOOKS)
 
-stamp: $(READY)  ## write _config.yml's repository address into the notebooks
+stamp: $(READY)  ## write _config.yml's repository address into notebooks and project files
 	@echo "== stamp: Colab cells and links"
 	@$(PY) tools/stamp.py
 
