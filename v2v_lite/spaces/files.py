@@ -17,8 +17,16 @@ from pathlib import Path
 from typing import Any
 
 
-class DataError(ValueError):
-    """Input that cannot be used; the message names what is wrong and how to mend it."""
+class V2VError(ValueError):
+    """What cannot be done; the message names what is wrong and how to mend it."""
+
+
+class DataError(V2VError):
+    """Input that cannot be used."""
+
+
+class ConfigError(DataError):
+    """Settings that cannot be used."""
 
 
 @contextmanager
