@@ -568,7 +568,7 @@ def test_what_is_reported_decides_nothing(tmp_path):
 
 
 def test_it_evaluates_on_rows_it_does_not_train_on():
-    spaces, held_out = initialise.split(world(), None)
+    spaces, held_out = initialise.split(world(), None, PLAIN)
     made = Trainer(spaces, PLAIN, held_out=held_out, device="cpu")
     kept, held = made.spaces["a"], made.held_out["a"]
     assert kept.n + held.n == 520 and held.n == 52

@@ -29,7 +29,7 @@ from .result import SpaceStats
 from .state import TrainState
 
 __all__ = [
-    "CHECKPOINTS", "check_rows", "check_same_data", "initial_maps", "load_saved",
+    "CHECKPOINTS", "check_spaces", "check_same_data", "initial_maps", "load_saved",
     "settle", "split",
 ]  # fmt: skip
 
@@ -127,7 +127,7 @@ def settle(
 
 
 def split(
-    spaces: dict[str, Space], held_out: dict[str, Space] | None
+    spaces: dict[str, Space], held_out: dict[str, Space] | None, preset: Preset
 ) -> tuple[dict[str, Space], dict[str, Space]]:
     """The spaces to train on, and rows of each that no step sees."""
     if held_out is None and len(spaces) > 1:
@@ -139,19 +139,19 @@ def split(
         raise DataError(
             f"held-out rows are of {held_out}; give rows of the same spaces: {spaces}"
         )
-    return spaces, held_out
-
-
-def check_rows(spaces: dict[str, Space], preset: Preset) -> None:
-    """Raise unless the spaces are enough, and large enough, for the preset."""
-    if len(spaces) < 2:
-        raise DataError(f"{len(spaces)} spaces; give two or more by name")
     for name, space in spaces.items():
         if space.n < preset.optim.batch_size:
             raise DataError(
                 f"{name} has {space.n} rows to train on, but a batch takes "
                 f"{preset.optim.batch_size}; lower optim.batch_size or give more rows"
             )
+    return spaces, held_out
+
+
+def check_spaces(spaces: dict[str, Space], preset: Preset) -> None:
+    """Raise unless the preset can be trained between so many spaces."""
+    if len(spaces) < 2:
+        raise DataError(f"{len(spaces)} spaces; give two or more by name")
     if preset.output_transform == "shared" and len(spaces) > 2:
         raise ConfigError(
             f"preset.output_transform = 'shared' is of one pair, but {len(spaces)} "

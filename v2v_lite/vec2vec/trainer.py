@@ -78,7 +78,7 @@ def train(
     folder = None if out is None else Path(out)
     saved = initialise.load_saved(folder, resume)
     preset, numbers = initialise.settle(preset, seeds, seed, saved)
-    spaces, held_out = initialise.split(spaces, held_out)
+    spaces, held_out = initialise.split(spaces, held_out, preset)
     trainer = Trainer(
         spaces, preset, seeds=numbers, held_out=held_out, config=config, out=folder,
         report=report, device=device, progress=progress, saved=saved,
@@ -111,7 +111,7 @@ class Trainer(Engine):
         out: Path | None = None, report: Report | None = None, device: str = "auto",
         progress: bool = False, saved: Saved | None = None,
     ) -> None:  # fmt: skip
-        initialise.check_rows(spaces, preset)
+        initialise.check_spaces(spaces, preset)
         self.preset, self.config = preset, config or TrainerConfig()
         self.out, self.report = out, report
         self.accelerator = distributed.build_accelerator(
@@ -249,7 +249,8 @@ class Trainer(Engine):
                 self.evaluate()
                 self.save()
             while state.step < steps and patience > state.evals_without_improvement:
-                state.meter.add(state.step, self.step())
+                losses = self.step()
+                state.meter.add(state.step, losses)
                 bar.update()
                 last = state.step == steps
                 if last or state.step % every.log_every == 0:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from ..align.base import Stage
+from ..align.registry import register
 from ..spaces.space import Space
 from .config import Preset
 from .result import PairTranslator, TrainResult
@@ -14,6 +15,7 @@ from .trainer import train
 __all__ = ["Vec2Vec"]
 
 
+@register
 class Vec2Vec(PairTranslator):
     """Train by a preset (OURS) between two unpaired spaces, and keep the best seed.
 
