@@ -39,13 +39,16 @@ from v2v_lite.vec2vec import step as step_module
 from v2v_lite.vec2vec.checkpoint import checkpoints, flat, load
 from v2v_lite.vec2vec.config import from_dict
 from v2v_lite.vec2vec.distributed import Interrupted, StopSignal
-from v2v_lite.vec2vec.optim import lr_multiplier
-from v2v_lite.vec2vec.state import BLOCK, Batches, LossMeter, TrainState, derive_seed
+from v2v_lite.vec2vec.state import LossMeter, TrainState
 from v2v_lite.vec2vec.step import (
+    BLOCK,
+    Batches,
     clip_by_seed,
+    derive_seed,
     discriminator_losses,
     forward,
     generator_losses,
+    lr_multiplier,
 )
 
 ROOT = Path(__file__).resolve().parent.parent

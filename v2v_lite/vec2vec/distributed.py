@@ -72,8 +72,6 @@ def build_accelerator(
 def average_gradients(accelerator: Accelerator, weights: Iterable[Tensor]) -> None:
     """Replace the gradients of `weights` by their means over all processes."""
     grads = [w.grad for w in weights if w.grad is not None]
-    if accelerator.num_processes == 1 or not grads:
-        return
     joined = accelerator.reduce(torch.cat([g.flatten() for g in grads]), "mean")
     parts = joined.split([g.numel() for g in grads])
     for grad, part in zip(grads, parts, strict=True):
@@ -82,7 +80,7 @@ def average_gradients(accelerator: Accelerator, weights: Iterable[Tensor]) -> No
 
 def average_buffers(accelerator: Accelerator, module: torch.nn.Module) -> None:
     """Replace running statistics by their means over all processes."""
-    for buffer in module.buffers() if accelerator.num_processes > 1 else ():
+    for buffer in module.buffers():
         buffer.copy_(accelerator.reduce(buffer, "mean"))
 
 

@@ -1,4 +1,4 @@
-r"""Optimisers and learning rates: Adam, and Muon for matrices.
+r"""Optimisers: Adam, and Muon for matrices.
 
 Muon makes steps of the same length in every direction that a matrix can turn to. Adam
 scales each entry of a gradient by itself, and so depends on the axes in which rows
@@ -10,7 +10,6 @@ $U V^\top$: weak directions move as far as strong ones, whatever the axes (chapt
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +19,7 @@ from torch import Tensor
 from .config import OptimConfig
 from .nets import Networks
 
-__all__ = [
-    "Muon", "build_optimisers", "lr_multiplier", "orthogonalised", "set_learning_rates",
-]  # fmt: skip
+__all__ = ["Muon", "build_optimisers", "orthogonalised"]
 
 ITERATIONS = 5
 QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's: steepest at 0, bounded near 1
@@ -116,30 +113,3 @@ def build_optimisers(
         d_adam = torch.optim.Adam(weights, config.d_lr, eps=config.d_eps, **adam)
         found["discriminators"] = d_adam
     return found
-
-
-def set_learning_rates(
-    optimisers: dict[str, torch.optim.Optimizer], config: OptimConfig, step: int
-) -> None:
-    """Set the learning rates of both sides for a step, counted from 0."""
-    factor = lr_multiplier(step, config)
-    for name, lr in (("nets", config.lr), ("discriminators", config.d_lr)):
-        for group in optimisers[name].param_groups if name in optimisers else ():
-            group["lr"] = lr * factor * group.get("lr_scale", 1.0)
-
-
-def lr_multiplier(step: int, config: OptimConfig) -> float:
-    """Factor on the learning rates at a step, counted from 0.
-
-    >>> [lr_multiplier(s, OptimConfig(warmup_steps=4, steps=8)) for s in (0, 3, 7)]
-    [0.25, 1.0, 1.0]
-    >>> config = OptimConfig(warmup_steps=4, steps=8, schedule="cosine")
-    >>> round(lr_multiplier(6, config), 3)
-    0.5
-    """
-    if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
-    if config.schedule == "constant":
-        return 1.0
-    done = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
-    return (1 + math.cos(math.pi * min(done, 1.0))) / 2

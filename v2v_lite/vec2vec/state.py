@@ -21,12 +21,7 @@ from .config import Preset
 from .nets import Nets, Networks
 from .optim import build_optimisers
 
-__all__ = [
-    "Batches", "LossMeter", "TrainState", "TrainingDiverged", "derive_seed",
-    "fingerprint",
-]  # fmt: skip
-
-BLOCK = 64  # steps whose rows are drawn together: one kernel per seed and space
+__all__ = ["LossMeter", "TrainState", "TrainingDiverged", "fingerprint"]
 
 
 class TrainingDiverged(V2VError):
@@ -189,51 +184,6 @@ class LossMeter:
         ]
         step, at, k = min(found, default=(-1, 0, 0))
         return None if step < 0 else (step, self.names[at], k)
-
-
-class Batches:
-    """Rows of each space for any step: each space draws its own, each seed its own.
-
-    `spaces` holds `(n, d)` rows on the device. What is drawn depends on the seed, the
-    space's place and the step alone, not on the steps before.
-    """
-
-    def __init__(
-        self, spaces: dict[str, Tensor], seeds: tuple[int, ...], batch_size: int
-    ) -> None:
-        self.spaces, self.seeds, self.batch_size = spaces, seeds, batch_size
-        self.block = -1
-        self.index: dict[str, Tensor] = {}
-
-    def at(self, step: int, rows: slice) -> dict[str, Tensor]:
-        """Those `rows` of the step's batch, `{name: (S, B, d)}`."""
-        block, within = divmod(step, BLOCK)
-        if block != self.block:
-            self.block = block
-            self.index = {
-                name: torch.stack([self._draw(s, k, x) for s in self.seeds], dim=1)
-                for k, (name, x) in enumerate(self.spaces.items())
-            }
-        return {
-            name: x[self.index[name][within, :, rows]]
-            for name, x in self.spaces.items()
-        }
-
-    def _draw(self, seed: int, space: int, x: Tensor) -> Tensor:
-        number = derive_seed(seed, space, self.block)
-        generator = torch.Generator(x.device).manual_seed(number)
-        size = BLOCK, self.batch_size
-        return torch.randint(len(x), size, generator=generator, device=x.device)
-
-
-def derive_seed(*numbers: int) -> int:
-    """One seed of 63 bits from several numbers.
-
-    >>> derive_seed(0, 1) != derive_seed(1, 0)
-    True
-    """
-    digest = hashlib.sha256(repr(numbers).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def fingerprint(spaces: Iterable[tuple[str, Space]]) -> str:

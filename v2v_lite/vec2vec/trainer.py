@@ -37,10 +37,19 @@ from . import checkpoint, distributed, initialise
 from .config import OURS, Preset, TrainerConfig
 from .initialise import Maps, Saved, initial_maps
 from .nets import Nets
-from .optim import set_learning_rates
 from .result import PairTranslator, SpaceStats, TrainResult, output_matrices
-from .state import Batches, TrainingDiverged, TrainState, derive_seed, fingerprint
-from .step import Batch, Engine, Losses, clip_by_seed, train_step, update_ema
+from .state import TrainingDiverged, TrainState, fingerprint
+from .step import (
+    Batch,
+    Batches,
+    Engine,
+    Losses,
+    clip_by_seed,
+    derive_seed,
+    set_learning_rates,
+    train_step,
+    update_ema,
+)
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -204,7 +213,8 @@ class Trainer(Engine):
         first = self.accelerator.process_index * size
         batch = self.batches.at(state.step, slice(first, first + size))
         losses = train_step(state.networks, self.optimisers, batch, self.preset, self)
-        distributed.average_buffers(self.accelerator, state.networks.nets)
+        if self.accelerator.num_processes > 1:
+            distributed.average_buffers(self.accelerator, state.networks.nets)
         state.step += 1
         if state.ema is not None:
             update_ema(state.ema, state.networks.nets, optim.ema_decay, state.step)
@@ -231,7 +241,8 @@ class Trainer(Engine):
         self, optimiser: torch.optim.Optimizer, weights: list[nn.Parameter], clip: float
     ) -> None:
         """As in `Engine`, by the gradients of all processes."""
-        distributed.average_gradients(self.accelerator, weights)
+        if self.accelerator.num_processes > 1:
+            distributed.average_gradients(self.accelerator, weights)
         if clip:
             self.accelerator.unscale_gradients(optimiser)
             clip_by_seed(weights, clip)
