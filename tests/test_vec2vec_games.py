@@ -9,22 +9,20 @@ from torch import nn
 from torch.autograd import gradcheck
 from torch.nn import functional as F
 
-from v2v_lite.vec2vec import GAMES, RELEASED, AdversarialConfig, Discriminator
-from v2v_lite.vec2vec.losses import gradient_penalty
-from v2v_lite.vec2vec.step import frozen
+from v2v_lite.spaces.files import ConfigError
+from v2v_lite.vec2vec import (
+    GAMES,
+    RELEASED,
+    AdversarialConfig,
+    Discriminator,
+    d_loss,
+    frozen,
+    g_loss,
+    gradient_penalty,
+)
 
 SMALL = AdversarialConfig(hidden_dim=7, depth=5)
 KINDS = ["least_squares", "vanilla", "relativistic", "hinge"]
-
-
-def d_loss(game, real, fake, smoothing=0.0):
-    options = {"label_smoothing": smoothing} if GAMES[game].label_smoothing else {}
-    return GAMES[game].d_loss(real, fake, **options)
-
-
-def g_loss(game, fake, real):
-    loss = GAMES[game].g_loss
-    return loss(fake, real) if GAMES[game].needs_real else loss(fake)
 
 
 def gen(seed=0):
@@ -209,3 +207,8 @@ def test_games_without_a_discriminator_compare_rows():
     assert {name for name, game in GAMES.items() if game.d_loss is None} == {
         "mmd", "density"
     }  # fmt: skip
+    logits = torch.zeros(1, 2)
+    with pytest.raises(ConfigError, match="'mmd' has no discriminator"):
+        d_loss("mmd", logits, logits)
+    with pytest.raises(ConfigError, match="'relativistic' compares with real"):
+        g_loss("relativistic", logits)

@@ -20,8 +20,8 @@ from .config import (
     TrainerConfig,
 )
 from .distributed import Interrupted
-from .losses import GAMES, VSP, Game, VspForm
-from .nets import Discriminator, Nets, Networks, SpectralFilter
+from .losses import GAMES, VSP, Game, VspForm, d_loss, g_loss, gradient_penalty
+from .nets import Discriminator, Nets, Networks, SeedLinear, SpectralFilter
 from .optim import Muon, orthogonalised
 from .result import PairTranslator, TrainResult
 from .state import TrainingDiverged
@@ -30,6 +30,7 @@ from .step import (
     ForwardOutput,
     discriminator_losses,
     forward,
+    frozen,
     generator_losses,
     step_losses,
     train_step,
@@ -41,9 +42,10 @@ __all__ = [
     "GAMES", "OURS", "PAPER", "PRESETS", "RELEASED", "VSP", "AdversarialConfig",
     "Discriminator", "Engine", "ForwardOutput", "Game", "Interrupted", "LossConfig",
     "Muon", "NetConfig", "Nets", "Networks", "OptimConfig", "PairTranslator", "Preset",
-    "SpectralFilter", "TrainResult", "Trainer", "TrainerConfig", "TrainingDiverged",
-    "Vec2Vec", "VspForm", "discriminator_losses", "forward", "generator_losses",
-    "losses", "orthogonalised", "step_losses", "train", "train_step",
+    "SeedLinear", "SpectralFilter", "TrainResult", "Trainer", "TrainerConfig",
+    "TrainingDiverged", "Vec2Vec", "VspForm", "d_loss", "discriminator_losses",
+    "forward", "frozen", "g_loss", "generator_losses", "gradient_penalty", "losses",
+    "orthogonalised", "step_losses", "train", "train_step",
 ]  # fmt: skip
 
 

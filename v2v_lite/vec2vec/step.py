@@ -170,16 +170,14 @@ def discriminator_losses(
     discriminators there is the total alone, and it is zero.
     """
     settings, terms = config.adversarial, dict[str, Tensor]()
-    game = GAMES[settings.game]
-    smooth = game.label_smoothing
-    options = {"label_smoothing": settings.label_smoothing} if smooth else {}
+    smoothing = settings.label_smoothing
     for term, discriminator, real, fakes in _contests(networks, output):
-        if discriminator is None or game.d_loss is None:
+        if discriminator is None:
             continue
         real, fakes = real.detach(), [fake.detach() for fake in fakes]
         real_logits, *logits = discriminator.logits(real, *fakes)
         for fake in logits:
-            loss = game.d_loss(real_logits, fake, **options)
+            loss = losses.d_loss(settings.game, real_logits, fake, smoothing)
             _add(terms, f"{term}_d", loss / len(fakes))
         for weight, groups in (settings.r1, [real]), (settings.r2, fakes):
             for rows in groups if weight else ():
@@ -259,15 +257,14 @@ def _fool(config: AdversarialConfig, contest: Contest) -> list[Tensor]:
     discriminator, real, fakes = contest.discriminator, contest.real, contest.fakes
     real = real.detach()
     game = GAMES[config.game]
-    options = {"temperature": config.temperature} if game.temperature else {}
     if discriminator is None:
-        return [game.g_loss(fake, real, **options) for fake in fakes]
+        options = (config.temperature,) if game.temperature else ()
+        return [game.g_loss(fake, real, *options) for fake in fakes]
     with frozen(discriminator):
         if not game.needs_real:
-            logits = discriminator.logits(*fakes)
-            return [game.g_loss(fake, **options) for fake in logits]
-        real, *against = discriminator.logits(real, *fakes)
-        return [game.g_loss(fake, real, **options) for fake in against]
+            return [game.g_loss(fake) for fake in discriminator.logits(*fakes)]
+        real, *logits = discriminator.logits(real, *fakes)
+        return [game.g_loss(fake, real) for fake in logits]
 
 
 def _vsp_losses(output: ForwardOutput, config: LossConfig) -> Losses:
