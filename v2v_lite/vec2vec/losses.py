@@ -31,7 +31,8 @@ from ..spaces.files import ConfigError
 
 __all__ = [
     "GAMES", "VSP", "Game", "VspForm", "cycle", "d_loss", "density", "g_loss",
-    "gradient_penalty", "gram", "mmd", "reconstruction", "vsp_paper", "vsp_released", "vsp_self",
+    "gradient_penalty", "gram", "mmd", "reconstruction", "vsp_paper", "vsp_released",
+    "vsp_self",
 ]  # fmt: skip
 
 BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -256,8 +257,8 @@ class Game:
     `d_loss(real, fake)` and `g_loss(fake)` take logits `(S, B)` and return `(S,)`; with
     `needs_real` it is `g_loss(fake, real)`. Without a `d_loss` there is no
     discriminator: `g_loss(fake, real)` compares the rows `(S, B, d)` themselves. With
-    `label_smoothing` `d_loss` takes AdversarialConfig's value of it as a third argument,
-    with `temperature` `g_loss` does.
+    `label_smoothing` `d_loss` takes AdversarialConfig's value of it as a third
+    argument, with `temperature` `g_loss` does.
     """
 
     d_loss: Callable[..., Tensor] | None
@@ -280,7 +281,7 @@ GAMES: dict[str, Game] = {
 def d_loss(
     game: str, real: Tensor, fake: Tensor, label_smoothing: float = 0.0
 ) -> Tensor:
-    """What discriminators minimise in a game of GAMES, from logits `(S, B)`; `(S,)`."""
+    """What discriminators minimise in a game, from logits `(S, B)`; `(S,)`."""
     entry = GAMES[game]
     if entry.d_loss is None:
         raise ConfigError(f"the game {game!r} has no discriminator")
@@ -289,7 +290,7 @@ def d_loss(
 
 
 def g_loss(game: str, fake: Tensor, real: Tensor | None = None) -> Tensor:
-    """What the translator minimises in a game of GAMES, from logits `(S, B)`; `(S,)`."""
+    """What the translator minimises in a game, from logits `(S, B)`; `(S,)`."""
     entry = GAMES[game]
     if not entry.needs_real:
         return entry.g_loss(fake)
