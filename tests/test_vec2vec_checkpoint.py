@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from v2v_lite.spaces import DataError
 from v2v_lite.vec2vec import checkpoint
-from v2v_lite.vec2vec.checkpoint import ABOUT, TENSORS, checkpoints, flat, load, nested
+from v2v_lite.vec2vec.checkpoint import HEADER, TENSORS, checkpoints, flat, load, nested
 
 ROOT = Path(__file__).resolve().parent.parent
 TREE = {"nets": {"in.a": torch.arange(6.0).view(2, 3)}, "step": torch.tensor(3)}
@@ -67,11 +67,11 @@ def no_tensors(path):
 
 
 def no_about(path):
-    (path / ABOUT).unlink()
+    (path / HEADER).unlink()
 
 
 def half_about(path):
-    (path / ABOUT).write_text((path / ABOUT).read_text()[:20])
+    (path / HEADER).write_text((path / HEADER).read_text()[:20])
 
 
 @pytest.mark.parametrize("spoil", [cut, altered, no_tensors, no_about, half_about])
@@ -108,8 +108,8 @@ def test_nothing_whole_is_an_error(tmp_path):
 def test_another_format_is_an_error_and_not_passed_over(tmp_path):
     save(tmp_path, 1)
     path = save(tmp_path, 2)
-    about = (path / ABOUT).read_text().replace(checkpoint.FORMAT, "v2v-checkpoint-9")
-    (path / ABOUT).write_text(about)
+    about = (path / HEADER).read_text().replace(checkpoint.FORMAT, "v2v-checkpoint-9")
+    (path / HEADER).write_text(about)
     with pytest.raises(DataError, match="'v2v-checkpoint-9'.*reads"):
         load(tmp_path)
 
@@ -160,3 +160,30 @@ checkpoint.save(sys.argv[1], 2, {"w": torch.zeros(3)}, {})
     assert load(tmp_path)[0]["w"].eq(1).all()
     save(tmp_path, 3)
     assert not list(tmp_path.glob(".*"))
+
+
+def test_the_old_format_names_the_version_to_use(tmp_path):
+    path = save(tmp_path, 1)
+    header = (path / HEADER).read_text().replace(checkpoint.FORMAT, "v2v-checkpoint-1")
+    (path / HEADER).write_text(header)
+    with pytest.raises(DataError, match=r"resume with the version 0\.1 of v2v_lite"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("header", ["[1]", "{}", '"text"', '{"format": 3}', "[" * 99])
+def test_a_malformed_header_is_passed_over_or_an_error(header, tmp_path):
+    save(tmp_path, 1, 1.0)
+    (save(tmp_path, 2) / HEADER).write_text(header)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            assert load(tmp_path)[1]["step"] == 1
+        except DataError as error:
+            assert "format" in str(error)
+
+
+def test_a_header_against_its_schema(tmp_path):
+    checkpoint.save(tmp_path, 1, TREE, {"seeds": [0]})
+    checkpoint.save(tmp_path, 2, TREE, {"seeds": "all"})
+    with pytest.warns(UserWarning, match="step-000000002 .* seeds = 'all'"):
+        assert load(tmp_path, {"seeds": list})[1]["seeds"] == [0]

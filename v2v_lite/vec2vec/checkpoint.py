@@ -4,6 +4,9 @@ A checkpoint is a folder `step-000001000` of two files, made under a temporary n
 renamed when both are on the disk. `state.json` names the SHA-256 of the tensors, so a
 file that was cut short or altered is found out. The two newest are kept: a damaged
 newest one is passed over for the one before.
+
+Why not Accelerate's `save_state`: it writes in place, deletes the oldest before the new
+one is whole, checks nothing when it loads, and pickles optimisers and generators.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import shutil
 import uuid
 import warnings
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from torch import Tensor
@@ -20,17 +24,19 @@ from torch import Tensor
 from ..spaces.files import DataError, read_json, sha256_of, write_json
 from ..spaces.space import read_tensors, write_tensors
 
-FORMAT = "v2v-checkpoint-1"
-TENSORS, ABOUT = "state.safetensors", "state.json"
-BETWEEN = "/"  # of the names on the way to a tensor; state_dict has the dots
+__all__ = ["checkpoints", "flat", "load", "nested", "save"]
+
+FORMAT = "v2v-checkpoint-2"
+TENSORS, HEADER = "state.safetensors", "state.json"
+BETWEEN = "/"  # between the names on the way to a tensor; state_dict has the dots
 
 
-def save(folder: str | os.PathLike[str], step: int, tree: dict, about: dict) -> Path:
+def save(folder: str | os.PathLike[str], step: int, tree: dict, header: dict) -> Path:
     """Write the checkpoint of `step` into `folder` and return its path.
 
-    `tree` holds tensors in nested dicts, `about` whatever JSON can hold. The checkpoint
-    before stays beside it, older ones go. Raises DataError when it cannot be written (a
-    full disk); those before are then as they were.
+    `tree` holds tensors in nested dicts, `header` whatever JSON can hold. The
+    checkpoint before stays beside it, older ones go. Raises DataError when it cannot be
+    written (a full disk); those before are then as they were.
     """
     folder = Path(folder)
     path = folder / f"step-{step:09d}"
@@ -41,7 +47,7 @@ def save(folder: str | os.PathLike[str], step: int, tree: dict, about: dict) -> 
         _to_disk(temporary / TENSORS)
         digest = sha256_of(temporary / TENSORS)
         head = {"format": FORMAT, "step": step, "sha256": digest}
-        write_json(temporary / ABOUT, head | about)
+        write_json(temporary / HEADER, head | header)
         if path.exists():  # a damaged one that was passed over
             shutil.rmtree(path)
         os.replace(temporary, path)
@@ -58,16 +64,19 @@ def save(folder: str | os.PathLike[str], step: int, tree: dict, about: dict) -> 
     return path
 
 
-def load(folder: str | os.PathLike[str]) -> tuple[dict, dict]:
-    """The tree and the `about` of the newest whole checkpoint in `folder`.
+def load(
+    folder: str | os.PathLike[str], schema: dict[str, type] | None = None
+) -> tuple[dict, dict]:
+    """The tree and the header of the newest whole checkpoint in `folder`.
 
-    Warns of each damaged one that it passes over. Raises DataError when there is no
-    whole one, or the newest is of another format.
+    `schema` says which keys a header must have, and of which types. Warns of each
+    damaged checkpoint that it passes over. Raises DataError when there is no whole one,
+    or the newest is of another format.
     """
     found = checkpoints(folder)
     for path in reversed(found):
         try:
-            return _read(path)
+            return _read(path, schema or {})
         except _Damaged as error:
             warnings.warn(
                 f"{path} is damaged ({error}); taking the one before", stacklevel=2
@@ -81,14 +90,14 @@ def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(p for p in Path(folder).glob("step-*") if p.is_dir())
 
 
-def flat(tree: dict, prefix: str = "") -> dict[str, Tensor]:
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts of tensors as one dict, names joined by a slash.
 
     >>> import torch
     >>> flat({"nets": {"a": torch.ones(1)}, "adam": {"0": {"step": torch.ones(())}}})
     {'nets/a': tensor([1.]), 'adam/0/step': tensor(1.)}
     """
-    out = {}
+    out: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
             out |= flat(value, f"{prefix}{key}{BETWEEN}")
@@ -113,21 +122,25 @@ class _Damaged(Exception):
     pass
 
 
-def _read(path: Path) -> tuple[dict, dict]:
+def _read(path: Path, schema: dict[str, type]) -> tuple[dict, dict]:
     try:
-        about = read_json(path / ABOUT)
-        found = about.get("format") if isinstance(about, dict) else None
-        if found == FORMAT and sha256_of(path / TENSORS) != about["sha256"]:
+        header = read_json(path / HEADER)
+        found = header.get("format") if isinstance(header, dict) else None
+        if found == FORMAT and sha256_of(path / TENSORS) != header.get("sha256"):
             raise _Damaged(f"{TENSORS} is cut short or altered")
         tensors = read_tensors(path / TENSORS)[0] if found == FORMAT else {}
     except (OSError, DataError) as error:
         raise _Damaged(str(error)) from error
     if found != FORMAT:
+        version = "0.1" if found == "v2v-checkpoint-1" else "that wrote it"
         raise DataError(
-            f"{path}: format {found!r}, but this version reads {FORMAT!r}; resume "
-            "with the version that wrote it, or train anew"
+            f"{path}: format {found!r}, but this version reads {FORMAT!r}; resume with "
+            f"the version {version} of v2v_lite, or train anew"
         )
-    return nested(tensors), about
+    for key, kind in ({"step": int} | schema).items():
+        if not isinstance(header.get(key), kind):
+            raise _Damaged(f"{HEADER} has {key} = {header.get(key)!r}")
+    return nested(tensors), header
 
 
 def _to_disk(path: Path) -> None:
