@@ -95,8 +95,8 @@ def test_help_lists_the_commands_and_does_not_import_torch():
         (("align", "a", "b", "--out"), "'--out'. Expected 1 values; see `v2v align"),
         (("align", "a", "b", "--out", ""), "empty"),
         (("align", "a", "b", "--out="), "empty"),
-        (("train", "a", "b", "--net.widt", "3"), "perhaps --net.width; see `v2v train"),
-        (("train", "a", "b", "--net.width", "-1"), "width = -1"),
+        (("train", "a", "b", "--net.norms", "3"), "perhaps --net.norm; see `v2v train"),
+        (("train", "a", "b", "--net.hidden-dim", "-1"), "hidden_dim = -1"),
         (("bench", "align"), "make bench NAME="),
     ],
 )

@@ -33,7 +33,8 @@ KINDS = Demo, Align, Translate, Score, Diagnose, Attack, Defend, Encode, Data, D
 # And `train`, whose class is imported, with torch, where it is asked for.
 COMMANDS: dict[str, Any] = {kind.__name__.lower(): kind for kind in KINDS}
 NAMES = {*COMMANDS, "train", "attributes", "inversion", "show", "make"}
-OLD_WORDS = {"bench": "`make bench NAME=...`, in a checkout"}
+OLD_WORDS = {"bench": "`make bench NAME=...`, in a checkout",
+             "--rivals": "--other-seeds"}  # fmt: skip
 TRAIN = "Train vec2vec between two spaces without any pair."
 
 
@@ -70,11 +71,11 @@ def parse(words: Sequence[str]) -> Command:
     """
     if "" in words or any(re.fullmatch("--[^=]+=", word) for word in words):
         raise UsageError("one of the words is empty (an unset variable of the shell?)")
-    box = io.StringIO()
+    box, kinds = io.StringIO(), _commands(words)
     try:
         with redirect_stderr(box):
             found = tyro.cli(
-                _commands(words),
+                kinds,
                 prog="v2v",
                 description=ABOUT,
                 args=words,
@@ -103,8 +104,13 @@ def _commands(words: Sequence[str]) -> Any:
 def _explained(box: str, words: Sequence[str]) -> str:
     """tyro's box of several lines as one line, or what became of an old word."""
     for word in words:
-        if word in OLD_WORDS:
-            return f"{word} is now {OLD_WORDS[word]}"
+        now = OLD_WORDS.get(word)
+        if words[0] == "train" and word.startswith("--"):
+            from .train import renamed
+
+            now = now or renamed(word)
+        if now:
+            return f"{word.partition('=')[0]} is now {now}"
     rows = [re.sub(r"\x1b\[[\d;]*m", "", row).strip(" │") for row in box.splitlines()]
     start = dropwhile(_is_rule, rows[1:])  # after the title
     text = " ".join(takewhile(lambda row: not _is_rule(row), start))
