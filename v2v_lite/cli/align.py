@@ -55,7 +55,7 @@ class Align(base.Command):
         base.ensure_writable(out, *names)
         sides = base.load_pair(*names, self.n_train)
         pair = base.identities(sides[:2], names)
-        base.refuse_other_pair(out, pair, self.force)
+        base.keep_results(out, pair, self.force)
         sides = [base.to_device(side, self.device) for side in sides]
         models = []
         for seed in range(self.seed, self.seed + self.seeds):

@@ -142,16 +142,21 @@ def identities(spaces: Sequence[Space], names: Sequence[str]) -> list[str]:
     return [str(Path(n).resolve()) if s.name == "unknown" else s.name for s, n in pairs]
 
 
-def refuse_other_pair(folder: Path, pair: list[str], force: bool) -> None:
-    """Keep the results that `folder` holds of another pair of spaces."""
-    if force or not (folder / "model.json").exists():
+def keep_results(folder: Path, pair: list[str], force: bool) -> None:
+    """Refuse a folder with a run, or with a translator of another pair of spaces."""
+    from ..vec2vec.initialise import saved_steps
+
+    if force:
+        return
+    mend = "give another --out, or overwrite it with --force"
+    if saved_steps(folder):
+        raise UsageError(f"{folder} holds a run; go on with it by --resume, {mend}")
+    if not (folder / "model.json").exists():
         return
     read, names = v2v.spaces.read_header, {"source": str, "target": str}
     there = [read(folder / "model.json", names)[name] for name in names]
     if (folder / DIAGNOSIS).exists():
         there = read(folder / DIAGNOSIS, {"pair?": list}).get("pair", there)
     if there != pair and "unknown" not in there:
-        raise UsageError(
-            f"{folder} holds a translator from {there[0]} to {there[1]}; give another "
-            "--out, or overwrite it with --force"
-        )
+        both = " to ".join(map(str, there))
+        raise UsageError(f"{folder} holds a translator from {both}; {mend}")

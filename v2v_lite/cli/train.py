@@ -28,7 +28,7 @@ import v2v_lite as v2v
 # tyro reads the fields of these: this module is imported for `v2v train` alone.
 from ..vec2vec import OURS, Preset, TrainerConfig
 from ..vec2vec.config import OLD_FIELDS, OLD_PRESETS, from_dict, preset_named
-from ..vec2vec.initialise import CHECKPOINTS, saved_steps
+from ..vec2vec.initialise import CHECKPOINTS
 from . import base
 from .align import folder_name
 from .streams import Result, echo, interactive
@@ -83,7 +83,7 @@ class Train(base.Command):
         sides = base.load_pair(*words, self.n_train)
         main = os.environ.get("RANK", "0") == "0"  # or the first of several processes
         if main and self.resume is None:
-            base.refuse_other_pair(out, base.identities(sides[:2], words), self.force)
+            base.keep_results(out, base.identities(sides[:2], words), self.force)
             self._prepare(out)
         names = [side.name for side in sides[:2]]
         names = names if names[0] != names[1] else ["source", "target"]
@@ -111,10 +111,9 @@ class Train(base.Command):
         (out / base.DIAGNOSIS).unlink(missing_ok=True)  # of `v2v align`
         if self.force:
             shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-        if not saved_steps(out):  # else `train` refuses the folder
-            words = {name: getattr(self, name) for name in WORDS}
-            kept = {"preset": asdict(self.config), "trainer": asdict(self.trainer)}
-            v2v.spaces.write_json(out / RUN, {"words": words, **kept})
+        words = {name: getattr(self, name) for name in WORDS}
+        kept = {"preset": asdict(self.config), "trainer": asdict(self.trainer)}
+        v2v.spaces.write_json(out / RUN, {"words": words, **kept})
 
 
 @dataclass(frozen=True)
