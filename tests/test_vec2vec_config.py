@@ -225,9 +225,9 @@ def test_old_preset_names_warn_and_work():
     for old, new in (("printed", PAPER), ("sound", OURS)):
         with pytest.warns(DeprecationWarning, match=f"{old!r} is now {new.name!r}"):
             assert preset_named(old) is new
-    with pytest.warns(DeprecationWarning, match="SOUND is now OURS"):
+    with pytest.warns(DeprecationWarning, match="'sound' is now 'ours'"):
         assert vec2vec.SOUND is OURS
-    with pytest.warns(DeprecationWarning, match="PRINTED is now PAPER"):
+    with pytest.warns(DeprecationWarning, match="'printed' is now 'paper'"):
         assert vec2vec.PRINTED is PAPER
     with pytest.raises(AttributeError, match="TELEPATHY"):
         vec2vec.TELEPATHY  # noqa: B018

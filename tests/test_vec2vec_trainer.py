@@ -583,7 +583,7 @@ def test_it_evaluates_on_rows_it_does_not_train_on():
 def test_a_result_keeps_no_rows_alive():
     found = train(world(), steps(PLAIN, 1), config=OFTEN)
     gc.collect()
-    living = [x for x in gc.get_objects() if isinstance(x, Trainer | Batches)]
+    living = [x for x in gc.get_objects() if isinstance(x, (Trainer, Batches))]
     assert not living and found.translator().translate(torch.ones(2, 8)).shape == (2, 6)
 
 
