@@ -1,8 +1,8 @@
 """Configurations: what is trained and how, as frozen dataclasses, and three presets.
 
 PAPER is the text of arXiv 2505.12540, RELEASED what its authors' code trains, OURS what
-works without luck (chapter 11). Two of them have discriminators: PAPER plays the
-vanilla game and RELEASED least squares. **OURS has no discriminator**: its density game
+works without luck (chapter 11). PAPER plays the vanilla game and RELEASED least
+squares, each with discriminators. **OURS has no discriminator**: its density game
 writes the optimal one down (`losses.density`), so a change to a discriminator's loss
 has no effect on it unless `adversarial.game` is changed too. OURS is also nearly
 linear: its adapters are matrices, and its backbone, the only non-linear part, learns at
@@ -98,8 +98,9 @@ class NetConfig(_Checked):
 class AdversarialConfig(_Checked):
     """The adversarial losses and the discriminators."""
 
-    # Adversarial loss, by its name in losses.GAMES: least_squares, vanilla,
-    # relativistic and hinge train discriminators; mmd and density have none.
+    # Adversarial loss, by its name in losses.GAMES: least_squares (RELEASED), vanilla
+    # (PAPER), relativistic and hinge train discriminators; density (OURS) and mmd have
+    # no discriminator.
     game: str = "least_squares"
     # Kernel temperature of the density game.
     temperature: float = 0.06
@@ -220,9 +221,13 @@ class Preset(_Checked):
 
     # Name in results and checkpoints.
     name: str = "custom"
+    # Layers of the translator.
     net: NetConfig = NetConfig()
+    # Adversarial loss and discriminators.
     adversarial: AdversarialConfig = AdversarialConfig()
+    # Weights and forms of the translator's losses.
     loss: LossConfig = LossConfig()
+    # Optimisers, learning rates, batches and precision.
     optim: OptimConfig = OptimConfig()
     # Centre rows by their space's training mean and normalise them again.
     centred: bool = False
