@@ -26,7 +26,7 @@ def test_tweets(tmp_path):
     tweets = read_corpus("tweet_topic", write(tmp_path / "t.jsonl.gz", rows))
     assert tweets.texts == ["a game", "a song"]
     assert [x.key for x in tweets.labels] == ["Family", "Music", "Sports"]
-    assert tweets.hot().tolist() == [[False, False, True], [True, True, False]]
+    assert tweets.multi_hot().tolist() == [[False, False, True], [True, True, False]]
     assert len(tweets.to_dataset()) == 2
 
 

@@ -44,7 +44,7 @@ def test_there_are_enough_of_them():
 
 def test_every_label_is_on_documents_of_both_parts(every):
     for split in ("public", "private"):
-        counts = every.part(split).hot().sum(0)
+        counts = every.part(split).multi_hot().sum(0)
         assert counts.min() >= 10, every.labels[int(counts.argmin())].key
 
 
@@ -123,7 +123,7 @@ def test_a_zero_shot_guess_is_well_above_the_majority_label(every):
     rows = document_space(private, "minilm")
     labels = document_space(every, "minilm", "labels")
     guess = ((rows.vectors - rows.mean) @ (labels.vectors - labels.mean).T).argmax(1)
-    hot = private.hot()
+    hot = private.multi_hot()
     hit = hot[torch.arange(len(private)), guess].float().mean()
     majority = hot.float().mean(0).max()
     assert hit > 3 * majority

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -68,7 +69,7 @@ class Documents:
     """Documents of one set or corpus, in order, and all its labels.
 
     >>> notes = load_documents("notes", "private")
-    >>> notes.hot().shape == (len(notes), len(notes.labels))
+    >>> notes.multi_hot().shape == (len(notes), len(notes.labels))
     True
     """
 
@@ -105,10 +106,15 @@ class Documents:
         _known_labels([key], {label.key for label in self.labels}, self.name)
         return replace(self, rows=tuple(r for r in self.rows if key in r.labels))
 
-    def hot(self) -> Tensor:
+    def multi_hot(self) -> Tensor:
         """Which labels each row carries, `(n, n_labels)` bool."""
         keys = [label.key for label in self.labels]
         return torch.tensor([[key in r.labels for key in keys] for r in self.rows])
+
+    def hot(self) -> Tensor:
+        """Deprecated: the name of `multi_hot` in version 0.1."""
+        warnings.warn("hot() is now multi_hot()", FutureWarning, stacklevel=2)
+        return self.multi_hot()
 
     def to_dataset(self) -> Dataset:
         """As a Hugging Face `datasets.Dataset`, labels as class labels."""
