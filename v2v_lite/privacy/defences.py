@@ -108,8 +108,10 @@ def recall(
 
     The fraction of the k rows of `exact` `(n, d)` nearest to each of the `queries`
     `(q, d)` that are among the k rows of `stored` `(n, d')` nearest to the protected
-    query in `asked` `(q, d')`; its standard error is over queries. Raises DataError
-    when the two databases or the two sets of queries differ in number.
+    query in `asked` `(q, d')`; its standard error is over queries. Centring alone
+    changes who is near whom: to see what removing components costs beyond that, give
+    `exact` and `queries` centred. Raises DataError when the two databases or the two
+    sets of queries differ in number.
     """
     stored, asked = as_rows(stored, "stored"), as_rows(asked, "asked")
     exact, queries = as_rows(exact, "exact"), as_rows(queries, "queries")
@@ -199,6 +201,7 @@ def _knn_average(x: Tensor, base: Tensor, strength: float, g: Generator) -> Tens
 
 
 def _remove_top(x: Tensor, base: Tensor, strength: float, g: Generator) -> Tensor:
+    # Centres too, which alone changes cosines; see `recall`.
     mean = base.mean(0)
     _, axes = torch.linalg.eigh((base - mean).T @ (base - mean))
     top = axes[:, axes.shape[1] - int(strength) :]

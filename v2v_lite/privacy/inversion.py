@@ -7,7 +7,9 @@ von Mises-Fisher law of concentration $\kappa$, Bayes' rule ranks texts $t$ by
 $$\log p(t \mid z) = \log p(t) + \kappa \cos(E(t), z) + \text{const}.$$
 
 The language model gives the first term, the encoder the second; beam search looks for
-the largest sum. Chapter 14 derives it.
+the largest sum. Chapter 14 derives it. By default the proposals read the vector too:
+each word's log-probability gains `topic_weight` times the cosine of its topic with z,
+so that even at $\kappa = 0$ the text depends on the vector.
 """
 
 from __future__ import annotations
