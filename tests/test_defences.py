@@ -247,6 +247,17 @@ def test_defend_writes_rows_and_tells_the_cost(shop, capsys):
     )
 
 
+def test_defend_takes_the_kinds_of_version_0_1_with_a_warning(shop, capsys):
+    words = ["defend", "rows.safetensors", "--strength", "2", "--key", "3", "--json"]
+    assert main([*words, "--kind", "drop", "--out", "old.safetensors"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["kind"] == "remove-top"
+    assert "--kind drop is now --kind remove-top" in err
+    assert main([*words, "--kind", "remove-top", "--out", "new.safetensors"]) == 0
+    old, new = (Space.load(f"{name}.safetensors").vectors for name in ("old", "new"))
+    assert torch.equal(old, new)
+
+
 def test_defend_refuses(shop, capsys):
     assert "no defence" in refused(capsys, "defend", "rows.safetensors", "--kind", "x")
     np.save(shop / "few.npy", np.random.rand(5, 8))

@@ -21,8 +21,8 @@ from ..align import METHODS, SelfLearn
 from ..align.anchors import AnchorConfig
 from ..align.selflearn import Phase, SelfLearnConfig
 from ..measure import score
-from ..privacy import adapt, leak, recentre, scores
-from ..privacy.defenses import Defense, crossing, recall
+from ..privacy import adapt, attribute_leakage, recentre_translator, scores
+from ..privacy.defences import Defence, crossing, recall
 from ..spaces import Space, document_space, load_documents, unit
 from .loot import ATTACKER, numbers, words_of
 from .results import DATASETS, MADE_BY, code_hash, data_hash
@@ -40,13 +40,13 @@ SETTINGS = (
     ("keyed-noise", 1.0),
     ("truncate", 192), ("truncate", 96),
     ("quantise", 4), ("quantise", 1),
-    ("stretch", 1.0), ("bend", 1.0), ("bend", 2.0), ("bend", 3.0),
-    ("average", 8), ("drop", 8), ("drop", 32),
+    ("scale", 1.0), ("rff", 1.0), ("rff", 2.0), ("rff", 3.0),
+    ("knn-average", 8), ("remove-top", 8), ("remove-top", 32),
 )  # fmt: skip
 #: Every noise, and of the others one strength each.
 MIRRORED = (
-    *(("noise", s) for s in NOISE), ("truncate", 96), ("quantise", 1), ("stretch", 1.0),
-    ("bend", 2.0), ("average", 8), ("drop", 8),
+    *(("noise", s) for s in NOISE), ("truncate", 96), ("quantise", 1), ("scale", 1.0),
+    ("rff", 2.0), ("knn-average", 8), ("remove-top", 8),
 )  # fmt: skip
 
 
@@ -67,10 +67,10 @@ QUICK = Plan(
     seeds=1,
     settings=(
         ("rotate", 0), *(("noise", s) for s in (0.25, 0.5, 1.0, 1.5, 2.5)),
-        ("keyed-noise", 1.0), ("truncate", 96), ("quantise", 1), ("stretch", 1.0),
-        ("bend", 1.0), ("bend", 2.0), ("bend", 3.0), ("average", 8), ("drop", 8),
+        ("keyed-noise", 1.0), ("truncate", 96), ("quantise", 1), ("scale", 1.0),
+        ("rff", 1.0), ("rff", 2.0), ("rff", 3.0), ("knn-average", 8), ("remove-top", 8),
     ),
-    mirrored=(("noise", 1.0), ("noise", 1.5), ("truncate", 96), ("bend", 2.0)),
+    mirrored=(("noise", 1.0), ("noise", 1.5), ("truncate", 96), ("rff", 2.0)),
 )  # fmt: skip
 
 
@@ -100,21 +100,21 @@ class Defended:
         base, mine = split.source.vectors, split.target.vectors
         # Keys differ between seeds, and never the attacker's from the owner's by luck.
         owner = (
-            Defense(self.kind, self.strength, 1 + 10 * self.seed) if self.kind else None
+            Defence(self.kind, self.strength, 1 + 10 * self.seed) if self.kind else None
         )
-        mirror = owner.mirror() if owner and self.attack == "mirror" else None
+        mirror = owner.adaptive() if owner and self.attack == "mirror" else None
 
         def stolen(x, part=0):  # each part of the database has noise of its own
             if owner is None:
                 return x
             reads = range(READS if self.attack == "reads" else 1)
-            drawn = [owner.store(x, base, part * READS + r) for r in reads]
+            drawn = [owner.protect(x, base, part * READS + r) for r in reads]
             return unit(torch.stack(drawn).mean(0))
 
         def own(y, asked=False):
             if mirror is None:
                 return y
-            return mirror.ask(y, mine) if asked else mirror.store(y, mine)
+            return mirror.protect_query(y, mine) if asked else mirror.protect(y, mine)
 
         source, target = (Space(rows) for rows in (stolen(base), own(mine)))
         if self.attack == "paired":
@@ -133,25 +133,27 @@ class Defended:
         for part, name in enumerate(SETS, 2):
             private, public = (load_documents(name, s) for s in ("private", "public"))
             loot = stolen(document_space(private, self.victim).vectors, part)
-            hot = private.hot()
+            hot = private.multi_hot()
             texts = own(document_space(public, ATTACKER).vectors)
             labels = own(words_of(private.labels), asked=True)
             if self.attack == "paired":
-                adapted = recentre(model, loot, texts)
+                adapted = recentre_translator(model, loot, texts)
             else:
                 adapted = adapt(model, loot, texts, source, target)
             best = scores(adapted.translate(loot), labels)
-            row[name] = numbers(leak(best, hot))
+            row[name] = numbers(attribute_leakage(best, hot))
             hits = hot.gather(1, best.argmax(1, keepdim=True))[:, 0]
             row[f"{name}_hits"] = "".join("01"[hit] for hit in hits.tolist())
         return row | self._cost(owner, base)
 
-    def _cost(self, owner: Defense | None, base) -> dict:
+    def _cost(self, owner: Defence | None, base) -> dict:
         rows = space_of(self.victim, "eval").vectors
         x, questions = rows[:3584], rows[3584:]
         if owner is None:
             return {"recall": 1.0, "recall_se": 0.0}
-        found = recall(owner.store(x, base), owner.ask(questions, base), x, questions)
+        found = recall(
+            owner.protect(x, base), owner.protect_query(questions, base), x, questions
+        )
         return {"recall": short(found.mean), "recall_se": short(found.se)}
 
 
@@ -220,8 +222,8 @@ def _partners(source: Space) -> Space:
 @lru_cache(maxsize=4)
 def _reference(name: str) -> tuple[float, float]:
     private = load_documents(name, "private")
-    hot, truth = private.hot(), document_space(private, ATTACKER)
-    told = leak(scores(truth, words_of(private.labels)), hot)
+    hot, truth = private.multi_hot(), document_space(private, ATTACKER)
+    told = attribute_leakage(scores(truth, words_of(private.labels)), hot)
     return short(hot.float().mean(0).max().item()), short(told.top[1].mean)
 
 

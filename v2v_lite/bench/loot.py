@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..privacy import Leak, label_vectors
+from ..privacy import AttributeLeakage, label_vectors
 from ..privacy.attributes import read_described
 from ..spaces import document_space, encode, load_documents, read_corpus
 from .table import short
@@ -22,7 +22,7 @@ def loot_of(name: str, victim: str, tweets: str = "") -> dict:
         return _tweets(victim, tweets)
     private, public = (load_documents(name, part) for part in ("private", "public"))
     return {
-        "hot": private.hot(),
+        "hot": private.multi_hot(),
         "names": [label.key for label in private.labels],
         "labels": words_of(private.labels),
         "stolen": document_space(private, victim).vectors,
@@ -49,7 +49,7 @@ def _tweets(victim: str, path: str) -> dict:
     described = {x.name: x for x in read_described(Path(path).with_name("labels.csv"))}
     labels = tuple(described[label.name] for label in tweets.labels)
     return {
-        "hot": tweets.hot(),
+        "hot": tweets.multi_hot(),
         "names": [label.key for label in labels],
         "labels": words_of(labels),
         "stolen": encoded(path, victim),
@@ -60,7 +60,7 @@ def _tweets(victim: str, path: str) -> dict:
     }
 
 
-def numbers(found: Leak) -> dict:
+def numbers(found: AttributeLeakage) -> dict:
     """A leak as a flat row of numbers."""
     row = {f"top{k}": short(value.mean) for k, value in found.top.items()}
     row |= {"top1_se": short(found.top[1].se), "map": short(found.map.mean)}

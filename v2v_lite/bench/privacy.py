@@ -1,8 +1,8 @@
 """`v2v bench privacy`: what translations of stolen documents give away.
 
 The attacker owns MiniLM. The victims' private documents were encoded by an encoder that
-he cannot query; his translators from it to MiniLM were learned on `data/wiki`, without
-a pair. `bench/defences` measures what helps.
+they cannot query; their translators from it to MiniLM were learned on `data/wiki`,
+without a pair. `bench/defences` measures what helps.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from ..align import METHODS, SelfLearn, Translator
 from ..align.anchors import AnchorConfig
 from ..align.selflearn import Phase, SelfLearnConfig
 from ..measure import score
-from ..privacy import adapt, controls, leak, recentre, scores
+from ..privacy import (
+    adapt,
+    attribute_leakage,
+    baselines,
+    recentre_translator,
+    scores,
+)
 from ..spaces import DataError
 from . import defences
 from .loot import ATTACKER, TWEETS, encoded, loot_of, numbers
@@ -109,13 +115,13 @@ class Read:
         stolen, own = loot["stolen"], loot["own"]
         ways = {
             "as fitted": model,
-            "recentred": recentre(model, stolen, own),
+            "recentred": recentre_translator(model, stolen, own),
             "adapted": adapt(model, stolen, own, split.source, split.target),
         }
         if fit.seed == 0:  # a reference that had pairs of wiki, the same for all seeds
             paired = METHODS["whitened"]()
             paired.fit(space_of(fit.victim, "train"), space_of(ATTACKER, "train"))
-            ways["paired"] = recentre(paired, stolen, own)
+            ways["paired"] = recentre_translator(paired, stolen, own)
         n, where = len(stolen), slice(-len(stolen), None)
         wiki = split.eval_source.take(where), split.eval_target.take(where)
         row = {
@@ -131,7 +137,7 @@ class Read:
     def _read(self, model, loot: dict) -> dict:
         z = model.translate(loot["stolen"])
         found = {
-            how: numbers(leak(scores(z, loot["labels"], how), loot["hot"]))
+            how: numbers(attribute_leakage(scores(z, loot["labels"], how), loot["hot"]))
             for how in ("none", "csls", "standard")
         }
         return found | {"translation": _found(z, loot["truth"])}
@@ -139,11 +145,11 @@ class Read:
     def _references(self, model, loot: dict) -> dict:
         hot, labels, names = loot["hot"], loot["labels"], loot["names"]
         told = {
-            how: leak(scores(loot["truth"], labels, how), hot, names)
+            how: attribute_leakage(scores(loot["truth"], labels, how), hot, names)
             for how in ("none", "csls", "standard")
         }
         mean = space_of(ATTACKER, "train").mean
-        floors = controls(loot["stolen"], labels, hot, mean, self.fit.seed)
+        floors = baselines(loot["stolen"], labels, hot, mean, self.fit.seed)
         z = model.translate(loot["stolen"])
         order = torch.randperm(
             len(z), generator=torch.Generator().manual_seed(self.fit.seed)
@@ -151,12 +157,14 @@ class Read:
         floors["mismatched"] = scores(z[order], labels)
         found = {
             "ideal": {how: numbers(one) for how, one in told.items()},
-            "controls": {k: numbers(leak(s, hot)) for k, s in floors.items()},
+            "controls": {
+                k: numbers(attribute_leakage(s, hot)) for k, s in floors.items()
+            },
             "per_label": {k: short(v) for k, v in told["standard"].per_label.items()},
         }
         if loot["inside"] is not None:
             inside = scores(loot["stolen"], loot["inside"])
-            found["inside"] = numbers(leak(inside, hot))
+            found["inside"] = numbers(attribute_leakage(inside, hot))
         return found
 
 
@@ -218,7 +226,7 @@ def run(
 
 
 def _summary(rows: Sequence[dict]) -> dict:
-    """The rows of one set, and for each victim and way the share of the leak."""
+    """The rows of one set, and for each victim and way the share of the leakage."""
     victims = dict.fromkeys(row["victim"] for row in rows)
     found: dict = {"ideal": rows[0]["ideal"], "per_label": rows[0]["per_label"]}
     found["victims"] = {}

@@ -36,12 +36,3 @@ __all__ = [
     "NgramLM", "Proposal", "Vocabulary", "tokens", "EncoderScorer", "WordTable",
     "recentre_rows",
 ]  # fmt: skip
-
-# SHIM: the lines below, guide, defenses and leaks: remove after the sweep
-from .adapt import recentre_translator as recentre  # noqa: E402,F401
-from .attributes import AttributeLeakage as Leak  # noqa: E402,F401
-from .attributes import attribute_leakage as leak  # noqa: E402,F401
-from .attributes import baselines as controls  # noqa: E402,F401
-from .defenses import DEFENSES, Defense, rotation  # noqa: E402,F401
-from .guide import Guide  # noqa: E402,F401
-from .leakage import contains_fact as holds  # noqa: E402,F401

@@ -149,9 +149,9 @@ def scores(
     With both sides centred on their own means, $s_{ij} = \cos(z_i, l_j)$. "csls" gives
     $2 s_{ij} - r(z_i) - r(l_j)$ with r the mean of the k largest of a row or column;
     "standard" standardises each column, $(s_{ij} - \mu_j) / \sigma_j$. Both use all
-    stolen rows together and no true label; they help against hubs, and below about a
-    hundred rows, or where label frequencies are far from even, they can cost. Raises DataError for other widths, fewer
-    than two rows or labels, and bad rows.
+    stolen rows together and no true label; they help against hubs, and can cost where
+    rows are fewer than about a hundred or the labels' frequencies far from even. Raises
+    DataError for other widths, fewer than two rows or labels, and bad rows.
     """
     x, y = as_rows(z, "translations"), as_rows(labels, "labels")
     if x.shape[1] != y.shape[1]:
