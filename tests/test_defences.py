@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from v2v_lite.align import Procrustes, Whitened
-from v2v_lite.bench.defences import halving
+from v2v_lite.bench.defences import crossing, halving
 from v2v_lite.cli import app, main
-from v2v_lite.privacy import DEFENCES, Defence, crossing, recall
+from v2v_lite.privacy import DEFENCES, Defence, recall
 from v2v_lite.privacy.defences import RENAMED
 from v2v_lite.spaces import DataError, Space, load, unit
 

@@ -12,7 +12,7 @@ COLOURS = "red green blue grey".split()
 TEXTS = [f"the {colour} house is {colour}" for colour in COLOURS] * 8
 TARGETS = torch.eye(4).repeat(8, 1)
 SMALL = DecoderConfig(width=32, layers=1, heads=2, words=8, epochs=40,
-                      batch=8, cosine=0.95)  # fmt: skip
+                      batch_size=8, cosine=0.95)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,8 @@ def test_a_file_of_version_0_1_is_read(decoder, tmp_path):
     path = tmp_path / "d.safetensors"
     decoder.save(path)
     tensors, about = read_tensors(path)
-    about["config"]["rate"] = about["config"].pop("lr")
+    for old, new in (("rate", "lr"), ("batch", "batch_size")):
+        about["config"][old] = about["config"].pop(new)
     write_tensors(path, tensors, about)
     assert Decoder.load(path).config == decoder.config
 

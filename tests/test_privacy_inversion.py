@@ -125,7 +125,7 @@ def test_a_stopped_search_keeps_what_it_found(lm, scorer):
     slow = EncoderScorer(tired, scorer.centre, scorer.words)
     vectors = encoder(SECRETS * 3)
     with pytest.raises(Stopped, match="4 texts") as stop:
-        invert(vectors, lm, slow, SearchConfig(words=6, **TOY), batch=2)
+        invert(vectors, lm, slow, SearchConfig(words=6, **TOY), batch_size=2)
     assert [one.text.lower() for one in stop.value.found] == SECRETS * 2
     assert isinstance(stop.value, KeyboardInterrupt)
 

@@ -10,6 +10,7 @@ rows what was done to the stolen ones; "reads" one who reads fresh noise eight t
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +23,7 @@ from ..align.anchors import AnchorConfig
 from ..align.selflearn import Phase, SelfLearnConfig
 from ..measure import score
 from ..privacy import adapt, attribute_leakage, recentre_translator, scores
-from ..privacy.defences import Defence, crossing, recall
+from ..privacy.defences import Defence, recall
 from ..spaces import Space, document_space, load_documents, unit
 from .loot import ATTACKER, numbers, words_of
 from .results import DATASETS, MADE_BY, code_hash, data_hash
@@ -231,6 +232,23 @@ def noises(rows: list[dict], attack: str) -> set[float]:
     """The strengths at which fresh noise was attacked so."""
     which = "noise", attack
     return {r["strength"] for r in rows if (r["kind"], r["attack"]) == which}
+
+
+def crossing(
+    x: Sequence[float], y: Sequence[float], level: float, z: Sequence[float]
+) -> tuple[float, float] | None:
+    """Where y over x first falls to `level`, and the value of z there, both by linear
+    interpolation between the points; None where y never does.
+
+    >>> crossing([0, 1, 2], [1.0, 0.8, 0.2], 0.5, [1.0, 0.9, 0.7])
+    (1.5, 0.8)
+    """
+    for i in range(1, len(x)):
+        if y[i] <= level < y[i - 1]:
+            t = (y[i - 1] - level) / (y[i - 1] - y[i])
+            at_x, at_z = (round(v[i - 1] + t * (v[i] - v[i - 1]), 9) for v in (x, z))
+            return at_x, at_z
+    return None
 
 
 def halving(

@@ -12,7 +12,7 @@ from .attributes import (
     scores,
 )  # fmt: skip
 from .decoder import ConditionedDecoder, Decoder, DecoderConfig
-from .defences import DEFENCES, Defence, DefenceSpec, crossing, recall
+from .defences import DEFENCES, Defence, DefenceSpec, recall
 from .inversion import Inverted, SearchConfig, Stopped, invert
 from .leakage import (
     TextLeakage,
@@ -30,7 +30,7 @@ __all__ = [
     "AdaptConfig", "adapt", "recentre_translator", "PROMPTS", "AttributeLeakage",
     "attribute_leakage", "baselines", "check_labels", "label_vectors",
     "read_described", "scores", "ConditionedDecoder", "Decoder", "DecoderConfig",
-    "DEFENCES", "Defence", "DefenceSpec", "crossing", "recall", "Inverted",
+    "DEFENCES", "Defence", "DefenceSpec", "recall", "Inverted",
     "SearchConfig", "Stopped", "invert", "TextLeakage", "contains_fact", "facts_found",
     "facts_of", "medication_found", "text_leakage", "token_f1", "END", "CausalLM",
     "NgramLM", "Proposal", "Vocabulary", "tokens", "EncoderScorer", "WordTable",

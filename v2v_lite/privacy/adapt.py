@@ -30,9 +30,9 @@ class AdaptConfig:
     `n_iter` rounds match new rows by plans of the given `temperature`, singular values
     raised to `singular_value_exponent`. The new rows' cross moment and covariance count
     `new_cross_weight` and `new_covariance_weight` against those of the old rows. The
-    whitening's `ridge` is in units of the mean variance; `batch` old rows a side enter
-    the one old plan. Set while watching scores, mostly of Granite's notes and Arctic's
-    notes and emails, seed 0.
+    whitening's `ridge` is in units of the mean variance; the one plan of old rows takes
+    `batch_size` a side. Set while watching scores, mostly of Granite's notes and
+    Arctic's notes and emails, seed 0.
     """
 
     n_iter: int = 10
@@ -41,11 +41,11 @@ class AdaptConfig:
     new_cross_weight: float = 1.0
     new_covariance_weight: float = 0.3
     ridge: float = 2.0
-    batch: int = 4096
+    batch_size: int = 4096
 
     def __post_init__(self) -> None:
-        if min(self.n_iter, self.batch) < 1 or min(self.temperature, self.ridge) <= 0:
-            raise DataError(f"{self}: n_iter, batch, temperature, ridge must be > 0")
+        if min(self.n_iter, self.batch_size, self.temperature, self.ridge) <= 0:
+            raise DataError(f"{self}: all but the exponent and weights must be > 0")
         if min(self.new_cross_weight, self.new_covariance_weight) < 0:
             raise DataError(f"{self}: the weights of new rows must be >= 0")
 
@@ -98,8 +98,8 @@ def adapt(
         power(_moment(old) + c.new_covariance_weight * _moment(new), -0.5, c.ridge)
         for old, new in ((x, new_x), (y, new_y))
     )
-    x, new_x = x[: c.batch] @ white_x, new_x @ white_x
-    y, new_y = y[: c.batch] @ white_y, new_y @ white_y
+    x, new_x = x[: c.batch_size] @ white_x, new_x @ white_x
+    y, new_y = y[: c.batch_size] @ white_y, new_y @ white_y
     # The old map between whitened sides says which directions it takes to be shared.
     shared = Shared.of(torch.linalg.solve(white_x, model.weight))
     old = _cross(x, y, shared, 1.0, 0.03)

@@ -202,13 +202,10 @@ def attribute_leakage(
         for name, s, true in zip(names, found.T, carried.T, strict=True)
         if true.any()
     }
-    return AttributeLeakage(
-        n=len(carried),
-        labels=carried.shape[1],
-        top={k: Estimate.of(ranks <= k) for k in tops},
-        map=Estimate.of(torch.tensor(list(per_label.values()))),
-        per_label=per_label,
-    )
+    n, labels = carried.shape
+    top = {k: Estimate.of(ranks <= k) for k in tops}
+    precision = Estimate.of(list(per_label.values()))
+    return AttributeLeakage(n, labels, top, precision, per_label)
 
 
 def baselines(

@@ -25,6 +25,7 @@ from .proposals import END, Vocabulary
 __all__ = ["ConditionedDecoder", "Decoder", "DecoderConfig"]
 
 FORMAT = "v2v-decoder-1"
+RENAMED = {"rate": "lr", "batch": "batch_size"}  # settings in files of version 0.1
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class DecoderConfig:
     rare: int = 2
     cosine: float = 0.6
     epochs: int = 10
-    batch: int = 32
+    batch_size: int = 32
     lr: float = 2e-3
 
     def __post_init__(self) -> None:
@@ -107,13 +108,13 @@ class Decoder(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = cls(vocabulary, targets.shape[1], c).to(targets.device)
-            steps = c.epochs * math.ceil(len(rows) / c.batch)
+            steps = c.epochs * math.ceil(len(rows) / c.batch_size)
             optimiser = torch.optim.AdamW(model.parameters(), c.lr, weight_decay=0.05)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, c.lr, steps)
             with tqdm(total=steps, desc="decoder", disable=not progress) as bar:
                 for _ in range(c.epochs):
                     order = torch.randperm(len(rows), generator=generator)
-                    for batch in order.split(c.batch):
+                    for batch in order.split(c.batch_size):
                         loss = model.loss(targets[batch], rows[batch])
                         optimiser.zero_grad()
                         loss.backward()
@@ -153,9 +154,7 @@ class Decoder(nn.Module):
         tensors, about = read_tensors(Path(path))
         if about.get("format") != FORMAT:
             raise DataError(f"{path}: not a decoder of the form {FORMAT}")
-        sizes = about["config"]
-        if "rate" in sizes:  # the name of lr in version 0.1
-            sizes["lr"] = sizes.pop("rate")
+        sizes = {RENAMED.get(key, key): n for key, n in about["config"].items()}
         vocabulary = Vocabulary(tuple(about["words"]), about["forms"])
         model = cls(vocabulary, about["d"], DecoderConfig(**sizes))
         model.load_state_dict({key: value.float() for key, value in tensors.items()})

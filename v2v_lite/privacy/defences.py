@@ -9,7 +9,7 @@ only the owner knows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,7 +20,7 @@ from ..measure.neighbors import Rows, as_rows, topk
 from ..spaces.files import DataError
 from ..spaces.rows import unit
 
-__all__ = ["DEFENCES", "RENAMED", "Defence", "DefenceSpec", "crossing", "recall"]
+__all__ = ["DEFENCES", "RENAMED", "Defence", "DefenceSpec", "recall"]
 
 #: Today's kind for each name that version 0.1 used.
 RENAMED = {"stretch": "scale", "bend": "rff", "average": "knn-average",
@@ -123,23 +123,6 @@ def recall(
     true, found = topk(queries, exact, k)[1], topk(asked, stored, k)[1]
     hits = (true[:, :, None] == found[:, None, :]).any(2)
     return Estimate.of(hits.double().mean(1))
-
-
-def crossing(
-    x: Sequence[float], y: Sequence[float], level: float, z: Sequence[float]
-) -> tuple[float, float] | None:
-    """Where y over x first falls to `level`, and the value of z there, both by linear
-    interpolation between the points; None where y never does.
-
-    >>> crossing([0, 1, 2], [1.0, 0.8, 0.2], 0.5, [1.0, 0.9, 0.7])
-    (1.5, 0.8)
-    """
-    for i in range(1, len(x)):
-        if y[i] <= level < y[i - 1]:
-            t = (y[i - 1] - level) / (y[i - 1] - y[i])
-            at_x, at_z = (round(v[i - 1] + t * (v[i] - v[i - 1]), 9) for v in (x, z))
-            return at_x, at_z
-    return None
 
 
 def random_orthogonal(d: int, generator: Generator) -> Tensor:

@@ -89,13 +89,13 @@ def invert(
     scorer: EncoderScorer,
     config: SearchConfig | None = None,
     progress: bool = False,
-    batch: int = 32,
+    batch_size: int = 32,
 ) -> list[Inverted]:
     """The likeliest text for each row of `vectors` `(n, d)`, in the encoder's space.
 
-    `batch` rows are searched side by side, so that a step or a last choice is one call
-    of the encoder. Raises DataError for no rows and for another width, and Stopped,
-    with what was found, on Ctrl-C.
+    `batch_size` rows are searched side by side, so that a step or a last choice is one
+    call of the encoder. Raises DataError for no rows and for another width, and
+    Stopped, with what was found, on Ctrl-C.
     """
     from tqdm.auto import tqdm
 
@@ -103,7 +103,7 @@ def invert(
     found: list[Inverted] = []
     try:
         with tqdm(total=len(targets), desc="inversion", disable=not progress) as bar:
-            for some in targets.split(batch):
+            for some in targets.split(batch_size):
                 found += _search(some, proposal, scorer, config)
                 bar.update(len(some))
     except KeyboardInterrupt:

@@ -135,8 +135,5 @@ def recentre_rows(translated: Tensor, own: Tensor, ridge: float = 0.1) -> Tensor
 def _bags(texts: Sequence[str], words: Sequence[str]) -> Tensor:
     # (n, V): how often each text contains each word
     vocabulary = Vocabulary(tuple(words), {})
-    bags = torch.zeros(len(texts), len(words))
-    for bag, text in zip(bags, texts, strict=True):
-        rows = torch.tensor(vocabulary.rows(text), dtype=torch.long)
-        bag.index_add_(0, rows, torch.ones(len(rows)))
-    return bags
+    rows = [torch.tensor(vocabulary.rows(text), dtype=torch.long) for text in texts]
+    return torch.stack([one.bincount(minlength=len(words)).float() for one in rows])
