@@ -77,7 +77,7 @@ class SelfLearnConfig:
     variance. It matters most of all: with less, the whitening blows up directions that
     the two samples do not share. A plan of the last phase takes 4 bytes for each pair
     of rows, 1.1 GB. The constants were set while watching scores on MiniLM to Granite,
-    Arctic and MiniLM to WordLlama and back, on the bench's evaluation texts and, for
+    Arctic and MiniLM to WordLlama and back, on the evaluation texts and, for
     the last phase and the tries, its splits of seeds 0 to 4; no fit sees a pair.
     """
 
