@@ -1,4 +1,4 @@
-r"""What a similarity is worth: its value beside what rows paired at random would reach.
+r"""Permutation tests: a similarity beside what rows paired at random would reach.
 
 Biased CKA of two wide random clouds is near 1, the mutual k-NN of two small samples is
 far from 0: a raw value says little without n, k and its null. The null here keeps both
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,6 +19,13 @@ from torch import Tensor
 from ..spaces.files import DataError
 from ..spaces.rows import name_rows
 from ..spaces.space import Space
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+__all__ = [
+    "Measure", "Similarity", "check_null", "check_same_texts", "permutation_test",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,21 +70,21 @@ class Similarity:
 class Measure:
     """A measure in two halves, so that a null repeats only the cheap one.
 
-    `side(rows, k)` is all that one side brings, worked out once; `value(a, b, order)`
-    compares two sides, b's rows taken in `order` `(n,)` (None: as they are). `chance`
-    is the exact mean of `value` over all orders, `local` says that k counts, and `best`
-    is the value of equals.
+    `features(rows, k)` is all that one side contributes, computed once; `value(a, b,
+    order)` compares two sides, b's rows taken in `order` `(n,)` (None: as they are).
+    `chance` is the exact mean of `value` over all orders, `local` says that k counts,
+    and `best` is the value of two equal sides.
     """
 
     name: str
-    side: Callable[[Tensor, int], Any]
+    features: Callable[[Tensor, int], Any]
     value: Callable[[Any, Any, Tensor | None], float]
     chance: Callable[[Any, Any], float] | None = None
     local: bool = False
     best: float = 1.0
 
 
-def judge(
+def permutation_test(
     measure: Measure,
     a: Any,
     b: Any,
@@ -85,9 +92,9 @@ def judge(
     k: int,
     permutations: int = 0,
     generator: torch.Generator | None = None,
-    bar=None,
+    bar: tqdm | None = None,
 ) -> Similarity:
-    """Two sides, from `measure.side`, compared and set beside their permutation null.
+    """A measure's value for the features of two sides, with its permutation null.
 
     Raises DataError for a negative number of permutations, or some without a generator.
     """
@@ -100,11 +107,11 @@ def judge(
             bar.update()
     chance = None if measure.chance is None else measure.chance(a, b)
     head = (measure.name, value, n, k if measure.local else None, chance)
-    return Similarity(*head, *_against(null, value, measure.best))
+    return Similarity(*head, *_calibrated(null, value, measure.best))
 
 
 def check_null(permutations: int, generator: torch.Generator | None) -> None:
-    """DataError unless so many permutations can be drawn."""
+    """DataError unless this number of permutations can be drawn."""
     if permutations < 0:
         raise DataError(f"permutations = {permutations}; 0 leaves the null out")
     if permutations and generator is None:
@@ -114,7 +121,7 @@ def check_null(permutations: int, generator: torch.Generator | None) -> None:
         )
 
 
-def check_texts(a: object, b: object) -> None:
+def check_same_texts(a: object, b: object) -> None:
     """DataError when two spaces say that their rows are of different texts.
 
     Ids decide row by row where both sides have them, else the SHA-256 of all texts.
@@ -137,7 +144,7 @@ def check_texts(a: object, b: object) -> None:
         )
 
 
-def _against(null: Tensor, value: float, best: float) -> tuple:
+def _calibrated(null: Tensor, value: float, best: float) -> tuple:
     if not len(null):
         return ()
     mean, sd = null.mean().item(), null.std(correction=0).item()

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -24,11 +25,17 @@ from torch import Tensor
 from ..spaces.files import DataError
 from ..spaces.rows import check_rows, unit
 from ..spaces.space import Space
-from . import kernels
-from .neighbors import Rows, spans, topk
-from .nulls import Measure, Similarity, check_null, check_texts, judge
+from . import cka as _cka
+from .neighbors import Rows, blocks, topk
+from .nulls import Measure, Similarity, check_null, check_same_texts, permutation_test
 
-Gen = torch.Generator | None
+__all__ = [
+    "MEASURES", "Near", "cka", "cka_rbf", "cka_unbiased", "cknna", "compare",
+    "cycle_knn", "lcs_knn", "mutual_knn", "nearest", "procrustes_distance", "rsa",
+    "svcca",
+]  # fmt: skip
+
+Gen: TypeAlias = torch.Generator | None
 BLOCK = 1024  # rows whose k x k comparisons are made at once
 
 
@@ -93,7 +100,7 @@ def cka_unbiased(
 ) -> Similarity:
     r"""Linear CKA with unbiased HSIC (Song et al. 2012, eq. 5); chance 0, may be < 0.
 
-    In feature space, O(n d^2): the formula is derived in `kernels`.
+    In feature space, O(n d^2): the formula is derived in `measure.cka`.
     """
     return _one("cka_unbiased", a, b, 1, permutations, generator)
 
@@ -115,7 +122,7 @@ def svcca(
     if not 0 < variance <= 1:
         raise DataError(f"variance = {variance}; give a share above 0, up to 1")
     measure = replace(
-        MEASURES["svcca"], side=lambda x, k: kernels.basis(x, k, variance)
+        MEASURES["svcca"], features=lambda x, k: _cka.pca_basis(x, k, variance)
     )
     return _each([measure], a, b, 1, permutations, generator, False)[0]
 
@@ -163,7 +170,7 @@ class Near:
     index: Tensor
     cosine: Tensor
 
-    def moved(self, order: Tensor | None) -> Near:
+    def permuted(self, order: Tensor | None) -> Near:
         """The same of the rows in `order`."""
         if order is None:
             return self
@@ -183,12 +190,12 @@ def nearest(x: Tensor, k: int) -> Near:
 
 def _same(a: Near, b: Near) -> Iterator[tuple[slice, Tensor]]:
     # Blocks (rows, k, k): is a's neighbour number s b's number t?
-    for rows in spans(len(a.index), BLOCK):
+    for rows in blocks(len(a.index), BLOCK):
         yield rows, a.index[rows, :, None] == b.index[rows, None, :]
 
 
 def _mutual(a: Near, b: Near, order: Tensor | None) -> float:
-    found = sum(same.sum().item() for _, same in _same(a, b.moved(order)))
+    found = sum(same.sum().item() for _, same in _same(a, b.permuted(order)))
     return found / a.index.numel()
 
 
@@ -198,11 +205,11 @@ def _mutual_chance(a: Near, b: Near) -> float:
 
 
 def _cycle(a: Near, b: Near, order: Tensor | None) -> float:
-    b, home = b.moved(order), 0
+    b, returned = b.permuted(order), 0.0
     own = torch.arange(len(a.index), device=a.index.device)[:, None, None]
-    for rows in spans(len(own), BLOCK):
-        home += (a.index[b.index[rows]] == own[rows]).any(2).any(1).sum().item()
-    return home / len(own)
+    for rows in blocks(len(own), BLOCK):
+        returned += (a.index[b.index[rows]] == own[rows]).any(2).any(1).sum().item()
+    return returned / len(own)
 
 
 def _cycle_chance(a: Near, b: Near) -> float:
@@ -215,7 +222,7 @@ def _cycle_chance(a: Near, b: Near) -> float:
 
 def _lcs(a: Near, b: Near, order: Tensor | None) -> float:
     total, k = 0.0, a.index.shape[1]
-    for _, same in _same(a, b.moved(order)):
+    for _, same in _same(a, b.permuted(order)):
         # best[:, t]: longest in a's list so far and b's first t (dynamic programming)
         best = torch.zeros(len(same), k + 1, device=same.device)
         for row in same.unbind(dim=1):
@@ -226,7 +233,7 @@ def _lcs(a: Near, b: Near, order: Tensor | None) -> float:
 
 
 def _cknna(a: Near, b: Near, order: Tensor | None) -> float:
-    b, total = b.moved(order), 0.0
+    b, total = b.permuted(order), 0.0
     for rows, same in _same(a, b):
         product = a.cosine[rows, :, None] * b.cosine[rows, None, :]
         total += product[same].sum().item()
@@ -244,17 +251,24 @@ MEASURES = {
         Measure("cycle_knn", nearest, _cycle, _cycle_chance, local=True),
         Measure("lcs_knn", nearest, _lcs, local=True),
         Measure("cknna", nearest, _cknna, local=True),
-        Measure("cka", kernels.linear, kernels.biased, kernels.biased_chance),
-        Measure("cka_unbiased", kernels.linear, kernels.unbiased, _zero),
-        Measure("cka_rbf", kernels.rbf, kernels.rbf_biased, kernels.rbf_chance),
-        Measure("svcca", kernels.basis, kernels.canonical),
-        Measure("rsa", kernels.distance_ranks, kernels.same_order, _zero),
-        Measure("procrustes_distance", kernels.sized, kernels.procrustean, best=0.0),
+        Measure("cka", _cka.linear, _cka.cka_biased, _cka.cka_biased_chance),
+        Measure("cka_unbiased", _cka.linear, _cka.cka_unbiased, _zero),
+        Measure("cka_rbf", _cka.rbf, _cka.rbf_biased, _cka.rbf_chance),
+        Measure("svcca", _cka.pca_basis, _cka.mean_cca),
+        Measure("rsa", _cka.distance_ranks, _cka.spearman_rdm, _zero),
+        Measure(
+            "procrustes_distance",
+            _cka.frobenius_normalise,
+            _cka.procrustes_distance,
+            best=0.0,
+        ),
     )
 }
 
 
-def _one(name: str, a: Rows, b: Rows, k: int, permutations: int, generator: Gen):
+def _one(
+    name: str, a: Rows, b: Rows, k: int, permutations: int, generator: Gen
+) -> Similarity:
     return _each([MEASURES[name]], a, b, k, permutations, generator, False)[0]
 
 
@@ -267,15 +281,17 @@ def _each(
     check_null(permutations, generator)
     x, y = _rows(a, "a"), _rows(b, "b")
     n = _check_pair(x, y, k)
-    check_texts(a, b)
+    check_same_texts(a, b)
     y, sides, found = y.to(x.device), {}, []
     total = len(measures) * (permutations + 1)
     with tqdm(total=total, desc="similarity", disable=not progress) as bar:
         for measure in measures:
-            if measure.side not in sides:
-                sides[measure.side] = measure.side(x, k), measure.side(y, k)
-            both = sides[measure.side]
-            found.append(judge(measure, *both, n, k, permutations, generator, bar))
+            if measure.features not in sides:
+                sides[measure.features] = measure.features(x, k), measure.features(y, k)
+            both = sides[measure.features]
+            found.append(
+                permutation_test(measure, *both, n, k, permutations, generator, bar)
+            )
             bar.update()
     return tuple(found)
 
