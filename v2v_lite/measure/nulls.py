@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from ..spaces.files import DataError
 from ..spaces.rows import name_rows
@@ -91,7 +91,7 @@ def permutation_test(
     n: int,
     k: int,
     permutations: int = 0,
-    generator: torch.Generator | None = None,
+    generator: Generator | None = None,
     bar: tqdm | None = None,
 ) -> Similarity:
     """A measure's value for the features of two sides, with its permutation null.
@@ -110,14 +110,14 @@ def permutation_test(
     return Similarity(*head, *_calibrated(null, value, measure.best))
 
 
-def check_null(permutations: int, generator: torch.Generator | None) -> None:
+def check_null(permutations: int, generator: Generator | None) -> None:
     """DataError unless this number of permutations can be drawn."""
     if permutations < 0:
         raise DataError(f"permutations = {permutations}; 0 leaves the null out")
     if permutations and generator is None:
         raise DataError(
             f"{permutations} permutations need a generator: "
-            "generator=torch.Generator().manual_seed(0)"
+            "generator=Generator().manual_seed(0)"
         )
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from ..spaces.files import DataError
 from ..spaces.rows import check_rows, unit
@@ -35,7 +35,7 @@ __all__ = [
     "svcca",
 ]  # fmt: skip
 
-Gen: TypeAlias = torch.Generator | None
+Gen: TypeAlias = Generator | None
 BLOCK = 1024  # rows whose k x k comparisons are made at once
 
 
@@ -47,7 +47,7 @@ def mutual_knn(
     $\frac{1}{nk} \sum_i |N^a_i \cap N^b_i|$ (Huh et al. 2024, arXiv 2405.07987).
 
     >>> import torch
-    >>> x = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
+    >>> x = torch.randn(50, 8, generator=Generator().manual_seed(0))
     >>> mutual_knn(x, 3 * x.flip(1), k=5).value
     1.0
     """
