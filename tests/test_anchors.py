@@ -87,7 +87,9 @@ def test_the_objective_is_the_formula():
     for k in range(2):
         p = torch.eye(5)[order[k]]
         by_hand = torch.trace(a[k] @ p @ b[k] @ p.T)
-        assert qap_objective(a, b, order)[k].item() == pytest.approx(by_hand.item(), rel=1e-4)
+        assert qap_objective(a, b, order)[k].item() == pytest.approx(
+            by_hand.item(), rel=1e-4
+        )
 
 
 SMALL = AnchorConfig(

@@ -68,7 +68,9 @@ def test_closeness_of_the_same_cloud_is_one_and_of_a_turned_one_zero():
     axes = torch.linspace(1, 0.05, 12)
     cloud = unit(torch.randn(1600, 12, generator=g) * axes + 0.3 * axes)
     turned, _ = torch.linalg.qr(torch.randn(12, 12, generator=g))
-    assert nearest_neighbor_score(cloud[:800], cloud[800:], g) == pytest.approx(1, abs=0.1)
+    assert nearest_neighbor_score(cloud[:800], cloud[800:], g) == pytest.approx(
+        1, abs=0.1
+    )
     assert nearest_neighbor_score(cloud[:800] @ turned, cloud[800:], g) < 0.6
 
 

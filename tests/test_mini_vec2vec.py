@@ -79,7 +79,9 @@ def test_two_opt_finds_the_best_of_all_orders():
 
 def test_fewer_rows_than_sizes_are_enough_but_not_than_clusters():
     source, target, held, _ = two_views(n=60)
-    model = MiniVec2Vec(MiniConfig(n_runs=2, n_init=2, refine_iters=0)).fit(source, target)
+    model = MiniVec2Vec(MiniConfig(n_runs=2, n_init=2, refine_iters=0)).fit(
+        source, target
+    )
     assert model.translate(held).shape == (300, 16)
     assert [s.name for s in model.history] == ["anchors", "initial map", "refine 2"]
     with pytest.raises(DataError, match="19 rows cannot make 20 clusters"):

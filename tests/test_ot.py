@@ -175,7 +175,9 @@ def test_a_new_row_lies_between_its_neighbours_translations(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_one_row_as_the_batch_and_saved_as_loaded(name, tmp_path):
     a, b = cloud(30), cloud(30, 4, seed=9)
-    model = METHODS[name](TransportConfig(sample_size=20, epsilon=0.1)).fit(a, b, seed=3)
+    model = METHODS[name](TransportConfig(sample_size=20, epsilon=0.1)).fit(
+        a, b, seed=3
+    )
     batch = model.translate(a)
     alone = torch.cat([model.translate(row[None]) for row in a.vectors])
     torch.testing.assert_close(alone, batch, atol=1e-5, rtol=0)
@@ -183,7 +185,9 @@ def test_one_row_as_the_batch_and_saved_as_loaded(name, tmp_path):
     model.save(tmp_path)
     again = Translator.load(tmp_path)
     assert type(again) is METHODS[name] and torch.equal(again.translate(a), batch)
-    other = METHODS[name](TransportConfig(sample_size=20, epsilon=0.1)).fit(a, b, seed=3)
+    other = METHODS[name](TransportConfig(sample_size=20, epsilon=0.1)).fit(
+        a, b, seed=3
+    )
     assert torch.equal(other.translate(a), batch)
 
 

@@ -42,10 +42,14 @@ def test_a_hot_plan_is_uniform():
     assert torch.allclose(plan, torch.full((7, 9), 1 / 63, dtype=torch.float64))
 
 
-def test_whitening_makes_the_covariance_the_identity():
-    x = torch.randn(4000, 6) @ torch.randn(6, 6)
-    white = x @ whitening(x, 1e-6)
-    assert torch.allclose(white.T @ white / 4000, torch.eye(6), atol=1e-2)
+@pytest.mark.parametrize("temperature", [0.01, 0.002, 1e-5])
+def test_a_temperature_too_low_for_float32_is_refused(temperature):
+    g = torch.Generator().manual_seed(0)
+    rows = unit(torch.randn(300, 16, generator=g))
+    with pytest.raises(DataError, match="temperature is too low for torch.float32"):
+        sinkhorn_plan(rows @ rows.flip(0).T * 0.3, temperature, 50)
+    with pytest.raises(DataError, match="temperature = 0"):
+        sinkhorn_plan(rows @ rows.T, 0, 50)
 
 
 def test_features_weigh_directions_by_what_they_share():

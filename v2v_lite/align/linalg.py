@@ -83,7 +83,7 @@ def random_orthogonal(
             raise DataError(f"a {rows} x {columns} matrix has no determinant; drop it")
         if torch.det(q) * determinant < 0:
             q[:, 0].neg_()
-    return q if rows == wide else q.T.contiguous()
+    return (q if rows == wide else q.T).contiguous()
 
 
 def correlation(a: Tensor, b: Tensor) -> float:

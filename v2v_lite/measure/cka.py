@@ -26,13 +26,9 @@ from torch import Tensor
 
 from ..spaces.files import DataError
 from .neighbors import BLOCK, blocks
+from .nulls import Order, measure, no_chance
 
-__all__ = [
-    "RBF", "Linear", "centred_factor", "cka_biased", "cka_biased_chance",
-    "cka_unbiased", "distance_ranks", "frobenius_normalise", "linear", "mean_cca",
-    "pca_basis", "permute", "procrustes_distance", "rbf", "rbf_biased", "rbf_chance",
-    "spearman_rdm",
-]  # fmt: skip
+__all__ = ["cka", "cka_rbf", "cka_unbiased", "procrustes_distance", "rsa", "svcca"]
 
 RSA_ROWS = 8192  # beyond, the ranks of all n(n-1)/2 distances pass 4 GB
 SAMPLE = 2048  # rows whose distances set the width of an RBF kernel
@@ -71,19 +67,28 @@ def linear(x: Tensor, k: int = 0) -> Linear:
     return Linear(x, p, _square(x.T @ x))
 
 
-def cka_biased(a: Linear, b: Linear, order: Tensor | None) -> float:
-    """Linear CKA from biased HSIC."""
-    return _square(a.x.T @ permute(b.x, order)) / math.sqrt(a.energy * b.energy)
-
-
-def cka_biased_chance(a: Linear, b: Linear) -> float:
+def cka_chance(a: Linear, b: Linear) -> float:
     r"""Exact: $\mathrm{tr}K\,\mathrm{tr}L / ((n-1)\lVert K\rVert\lVert L\rVert)$."""
     norms = math.sqrt(a.energy * b.energy)
     return (a.p.sum() * b.p.sum()).item() / ((len(a.p) - 1) * norms)
 
 
-def cka_unbiased(a: Linear, b: Linear, order: Tensor | None) -> float:
-    """Linear CKA from unbiased HSIC."""
+@measure(linear, cka_chance)
+def cka(a: Linear, b: Linear, order: Order) -> float:
+    r"""Linear CKA, biased: $\lVert X^\top Y \rVert^2 / (\lVert X^\top X \rVert\,\lVert
+    Y^\top Y \rVert)$ of centred rows (Kornblith et al. 2019, arXiv 1905.00414).
+
+    Tends to 1 by itself as d/n grows: chance says how far it has come.
+    """
+    return _square(a.x.T @ permute(b.x, order)) / math.sqrt(a.energy * b.energy)
+
+
+@measure(linear, no_chance)
+def cka_unbiased(a: Linear, b: Linear, order: Order) -> float:
+    r"""Linear CKA with unbiased HSIC (Song et al. 2012, eq. 5); chance 0, may be < 0.
+
+    In feature space, O(n d^2), by the formula at the top of this file.
+    """
     cross = _square(a.x.T @ permute(b.x, order))
     own = (_hsic(side.energy, side.p, side.p) for side in (a, b))
     return _hsic(cross, a.p, permute(b.p, order)) / math.sqrt(math.prod(own))
@@ -92,6 +97,8 @@ def cka_unbiased(a: Linear, b: Linear, order: Tensor | None) -> float:
 def pca_basis(x: Tensor, k: int = 0, variance: float = 0.99) -> Tensor:
     """Orthonormal columns `(n, r)`: the fewest principal scores of X that together
     have this share of its variance."""
+    if not 0 < variance <= 1:
+        raise DataError(f"variance = {variance}; give a share above 0, up to 1")
     x = centred_factor(x)
     values, vectors = torch.linalg.eigh(x.T @ x)
     values, vectors = values.flip(0), vectors.flip(1)
@@ -101,8 +108,10 @@ def pca_basis(x: Tensor, k: int = 0, variance: float = 0.99) -> Tensor:
     return x @ (vectors[:, :rank] / values[:rank].sqrt())
 
 
-def mean_cca(a: Tensor, b: Tensor, order: Tensor | None) -> float:
-    """Mean mean_cca correlation of two bases."""
+@measure(pca_basis)
+def svcca(a: Tensor, b: Tensor, order: Order) -> float:
+    r"""Mean canonical correlation of the principal directions that hold `variance` of
+    each side (Raghu et al. 2017, arXiv 1706.05806); near 1 by chance unless n >> d."""
     found = torch.linalg.svdvals(a.T @ permute(b, order))
     return found.clamp_max(1).mean().item()
 
@@ -113,8 +122,11 @@ def frobenius_normalise(x: Tensor, k: int = 0) -> Tensor:
     return x / x.norm()
 
 
-def procrustes_distance(a: Tensor, b: Tensor, order: Tensor | None) -> float:
-    """Squared Procrustes distance of two clouds of Frobenius norm 1."""
+@measure(frobenius_normalise, best=0.0)
+def procrustes_distance(a: Tensor, b: Tensor, order: Order) -> float:
+    r"""$\min_Q \lVert XQ - Y \rVert^2 = 2 - 2 \lVert X^\top Y \rVert_*$ over (semi-)
+    orthogonal Q, both sides centred and of Frobenius norm 1 (Ding et al. 2021, arXiv
+    2108.01661): 0 for equals, 2 at most."""
     return max(2 - 2 * torch.linalg.svdvals(a.T @ permute(b, order)).sum().item(), 0.0)
 
 
@@ -151,8 +163,17 @@ def rbf(x: Tensor, k: int = 0) -> RBF:
     return RBF(x, p, side.rate, side.sums, norm)
 
 
-def rbf_biased(a: RBF, b: RBF, order: Tensor | None) -> float:
-    """RBF CKA from biased HSIC."""
+def rbf_chance(a: RBF, b: RBF) -> float:
+    """As `cka_chance`; the trace of a centred kernel is n - 1'K1 / n."""
+    n = len(a.x)
+    traces = [n - side.sums.sum().item() / n for side in (a, b)]
+    return math.prod(traces) / ((n - 1) * a.norm * b.norm)
+
+
+@measure(rbf, rbf_chance)
+def cka_rbf(a: RBF, b: RBF, order: Order) -> float:
+    r"""CKA, biased, with $K_{ij} = e^{-\lVert x_i - x_j \rVert^2 / 2\sigma^2}$, sigma
+    the median distance. O(n^2 d), for the value and again for each permutation."""
     sums = permute(b.sums, order)
     b = RBF(permute(b.x, order), permute(b.p, order), b.rate, sums, b.norm)
     total = 0.0
@@ -160,13 +181,6 @@ def rbf_biased(a: RBF, b: RBF, order: Tensor | None) -> float:
         block = _kernel(a, rows, columns).mul_(_kernel(b, rows, columns))
         total += weight * block.sum(dtype=torch.float64).item()
     return _centred(total, a.sums, sums) / (a.norm * b.norm)
-
-
-def rbf_chance(a: RBF, b: RBF) -> float:
-    """As `cka_biased_chance`; the trace of a centred kernel is n - 1'K1 / n."""
-    n = len(a.x)
-    traces = [n - side.sums.sum().item() / n for side in (a, b)]
-    return math.prod(traces) / ((n - 1) * a.norm * b.norm)
 
 
 def distance_ranks(x: Tensor, k: int = 0) -> Tensor:
@@ -194,8 +208,10 @@ def distance_ranks(x: Tensor, k: int = 0) -> Tensor:
     return square.add_(square.T.clone())
 
 
-def spearman_rdm(a: Tensor, b: Tensor, order: Tensor | None) -> float:
-    """Spearman correlation of two sides' distances."""
+@measure(distance_ranks, no_chance)
+def rsa(a: Tensor, b: Tensor, order: Order) -> float:
+    r"""Spearman correlation of the two sides' distances $\lVert x_i - x_j \rVert$, i <
+    j (Kriegeskorte et al. 2008); chance 0. n up to 8,192, about 3 GB there."""
     total = 0.0
     for rows in blocks(len(a), BLOCK // 4):
         part = b[rows] if order is None else b[order[rows]][:, order]

@@ -18,7 +18,7 @@ from ..spaces.rows import check_rows
 from ..spaces.space import Space
 
 __all__ = [
-    "Rows", "as_tensor", "blocks", "csls_topk", "mean_topk", "mutual_pairs", "topk",
+    "Rows", "as_unit_rows", "blocks", "csls_topk", "mean_topk", "mutual_pairs", "topk",
 ]  # fmt: skip
 
 Rows: TypeAlias = Space | Tensor | np.ndarray | Sequence
@@ -88,13 +88,13 @@ def blocks(n: int, block: int) -> Iterator[slice]:
     return (slice(i, min(i + block, n)) for i in range(0, n, block))
 
 
-def as_tensor(x: Rows, name: str) -> Tensor:
+def as_unit_rows(x: Rows, name: str) -> Tensor:
     """`(n, d)` float32 unit rows of a space, a tensor or an array; DataError if bad."""
     return x.vectors if isinstance(x, Space) else check_rows(x, name)
 
 
 def _pair(queries: Rows, keys: Rows) -> tuple[Tensor, Tensor]:
-    x, y = as_tensor(queries, "queries"), as_tensor(keys, "keys")
+    x, y = as_unit_rows(queries, "queries"), as_unit_rows(keys, "keys")
     if x.shape[1] != y.shape[1]:
         raise DataError(
             f"queries are {x.shape[1]}-d and keys {y.shape[1]}-d; only rows of one "
@@ -167,4 +167,4 @@ def _largest(best: Tensor, sims: Tensor, k: int) -> Tensor:
     return both.topk(min(k, both.shape[1]), dim=1, sorted=False).values
 
 
-spans, as_rows = blocks, as_tensor  # SHIM: remove after the sweep
+spans, as_rows = blocks, as_unit_rows  # SHIM: remove after the sweep

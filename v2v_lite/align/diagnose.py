@@ -1,0 +1,15 @@
+# SHIM: remove after the sweep
+"""Old name of `align.diagnosis`."""
+
+import sys
+from typing import Any
+
+from . import diagnosis
+
+# The module gives way to the function, as the package's name `diagnose` is the function.
+function: Any = diagnosis.diagnose
+for name in diagnosis.__all__:
+    setattr(function, name, getattr(diagnosis, name))
+function.verdict, function.combine = diagnosis.label_of, diagnosis.combined_score
+function.closeness = diagnosis.nearest_neighbor_score
+sys.modules[__name__] = function
