@@ -66,7 +66,7 @@ def test_the_measured_modules_exist_and_are_followed():
         for name in modules:
             assert (results.PACKAGE / f"{name}.py").is_file(), name
     alone = results.code_hash(("spaces/splits",))
-    assert results.code_hash(("align/mini",)) != alone
+    assert results.code_hash(("align/mini_vec2vec",)) != alone
 
 
 # ---- rows
@@ -124,7 +124,7 @@ def test_a_stopped_bench_goes_on(tmp_path):
 
 
 def test_the_table_from_first_to_last_part(tmp_path, monkeypatch):
-    pytest.importorskip("v2v_lite.align.diagnose")
+    pytest.importorskip("v2v_lite.align.diagnosis")
     keys = {t.key for p in align.PARTS for g in align.tasks_of(p, FAST) for t in g}
     tasks = {t for p in align.PARTS for g in align.tasks_of(p, FAST) for t in g}
     assert len(keys) == len(tasks)
@@ -184,7 +184,7 @@ def test_spoiled_maps_are_worse(recipe):
 
 @pytest.mark.parametrize("recipe", diagnosis.FITTED)
 def test_bad_recipes_fit(recipe, monkeypatch):
-    few = AnchorConfig(runs=4, clusters=8, starts=3, restarts=2)
+    few = AnchorConfig(n_runs=4, n_clusters=8, n_init=3, n_restarts=2)
     small = SelfLearnConfig(few, phases=(Phase(2, 256, 0.05, 1.0, 0.0),) * 2)
     monkeypatch.setattr(diagnosis, "SelfLearnConfig", lambda: small)
     split = table.split_of("minilm", "wordllama", 300, 0)

@@ -14,7 +14,7 @@ from v2v_lite.align.anchors import AnchorConfig
 from v2v_lite.bench import ablations
 from v2v_lite.bench.table import split_of
 
-FEW = AnchorConfig(runs=2, rows=600, clusters=6, starts=4, rounds=1)
+FEW = AnchorConfig(n_runs=2, sample_size=600, n_clusters=6, n_init=4, vote_rounds=1)
 TINY = ablations.World(
     axes=6, n_train=800, seeds=2, steps=4, looks=2, anchors=FEW, least=0.0
 )

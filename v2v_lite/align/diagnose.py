@@ -6,7 +6,7 @@ from typing import Any
 
 from . import diagnosis
 
-# The module gives way to the function, as the package's name `diagnose` is the function.
+# The module gives way to the function, which the package's `diagnose` is.
 function: Any = diagnosis.diagnose
 for name in diagnosis.__all__:
     setattr(function, name, getattr(diagnosis, name))

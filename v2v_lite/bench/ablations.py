@@ -67,7 +67,9 @@ class World:
     axes: int = 16
     n_train: int = 16_384
     seeds: int = 16
-    anchors: AnchorConfig = AnchorConfig(runs=4, rows=4000, clusters=32, starts=100)
+    anchors: AnchorConfig = AnchorConfig(
+        n_runs=4, sample_size=4000, n_clusters=32, n_init=100
+    )
     steps: int = FULL.optim.steps
     looks: int = 5  # times at which the pool is scored, after the start
     least: float = 0.5  # success: this share of the paired reference's top-1

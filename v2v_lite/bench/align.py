@@ -117,17 +117,17 @@ class Diagnosed:
 
     @property
     def code(self) -> str:
-        return self.fit.code + code_hash(("align/diagnose",))
+        return self.fit.code + code_hash(("align/diagnosis",))
 
     def run(self, work: Path) -> dict:
-        from ..align.diagnose import diagnose
+        from ..align.diagnosis import diagnose
 
         fit = self.fit
         split = split_of(fit.source, fit.target, fit.n_train, fit.seed)
         model, *rivals = (
             Translator.load(work / "fits" / f.key) for f in (fit, *self.rivals)
         )
-        found = diagnose(model, *split.unseen(), rivals=rivals)
+        found = diagnose(model, *split.unseen(), other_seeds=rivals)
         return found.as_dict()
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..align.base import centred
-from ..align.clusters import kmeans
+from ..align.kmeans import kmeans
 from ..spaces import EVAL_ROWS, TRAIN_ROWS, Space, document_space, load_documents, unit
 from ..spaces.documents import SETS
 from .table import space_of

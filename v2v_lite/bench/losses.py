@@ -69,7 +69,9 @@ def small_world(
 
 def coarse_starts(world: World, seeds: int) -> Tensor:
     """A rotation a seed `(S, d, d)`: the polar factor of the unpaired anchors' map."""
-    few = AnchorConfig(runs=12, rows=3000, clusters=24, starts=60, rounds=2)
+    few = AnchorConfig(
+        n_runs=12, sample_size=3000, n_clusters=24, n_init=60, vote_rounds=2
+    )
     model = SelfLearn(SelfLearnConfig(anchors=few, phases=()))
     sides = world.source, world.target
     return torch.stack([polar(model.fit(*sides, seed=k).weight) for k in range(seeds)])

@@ -29,9 +29,9 @@ from .table import row_of, short, space_of, split_of
 SETS = ("posts", "emails", "notes")
 #: Less of everything: a tenth of the default's time, and less precise.
 BRIEF = SelfLearnConfig(
-    anchors=AnchorConfig(runs=20, rounds=4),
+    anchors=AnchorConfig(n_runs=20, vote_rounds=4),
     phases=(Phase(12, 2048, 0.05, 1.0, 0.3), Phase(10, 4096, 0.04, 0.6, 0.3)),
-    tries=1,
+    n_init=1,
 )
 PARTS = ("attributes", "defences")
 
@@ -100,7 +100,7 @@ class Read:
         )
 
     def run(self, work: Path) -> dict:
-        from ..align.base import LinearTranslator
+        from ..align import LinearTranslator
 
         fit, loot = self.fit, loot_of(self.name, self.fit.victim, self.tweets)
         model = Translator.load(work / "fits" / fit.key)

@@ -26,12 +26,13 @@ FORMAT = "v2v-result-1"
 PACKAGE = Path(__file__).resolve().parents[1]
 #: What each result measures: modules, and the sets of vectors that go in.
 MADE_BY = {
-    "align": ("align/selflearn", "align/mini", "align/paired", "align/floors",
-              "align/diagnose", "measure/retrieval", "spaces/splits"),
+    "align": ("align/selflearn", "align/mini_vec2vec", "align/paired",
+              "align/baselines", "align/diagnosis", "measure/retrieval",
+              "spaces/splits"),
     "privacy": ("privacy/attributes", "privacy/adapt", "privacy/defenses",
                 "align/selflearn", "measure/retrieval", "spaces/splits"),
-    "geometry": ("align/selflearn", "align/consensus", "align/gromov", "align/paired",
-                 "align/diagnose", "measure/retrieval", "measure/similarity",
+    "geometry": ("align/selflearn", "align/consensus", "align/ot", "align/paired",
+                 "align/diagnosis", "measure/retrieval", "measure/similarity",
                  "bench/cases", "bench/trials"),
     "inversion": ("privacy/inversion", "privacy/leaks", "privacy/adapt",
                   "align/selflearn", "measure/retrieval", "spaces/splits"),
@@ -125,7 +126,7 @@ def data_hash(datasets: tuple[str, ...]) -> str:
 
 @lru_cache(maxsize=64)
 def code_hash(modules: tuple[str, ...]) -> str:
-    """Of the code of `modules` (such as "align/mini") and of all that they import."""
+    """Of the code of `modules` (such as "align/mini_vec2vec") and all that they import."""
     digest, todo, seen = hashlib.sha256(), list(modules), set()
     while todo:
         name = todo.pop()

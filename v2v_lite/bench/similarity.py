@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..measure import similarity
-from ..measure.neighbors import BLOCK, spans
+from ..measure.neighbors import BLOCK, blocks
 from ..spaces.bundled import load
 from ..spaces.space import Space
 
@@ -53,8 +53,8 @@ def measure(source: str = "minilm", target: str = "granite", n: int = 0) -> dict
 def _gram(x: Tensor) -> None:
     # All inner products, a block at a time into the same memory, as `topk` makes them.
     block = x.new_empty(min(BLOCK, len(x)), min(BLOCK, len(x)))
-    for rows in spans(len(x), BLOCK):
-        for columns in spans(len(x), BLOCK):
+    for rows in blocks(len(x), BLOCK):
+        for columns in blocks(len(x), BLOCK):
             size = rows.stop - rows.start, columns.stop - columns.start
             torch.mm(x[rows], x[columns].T, out=block[: size[0], : size[1]])
 

@@ -12,7 +12,7 @@ import torch
 
 from ..align import METHODS, AnchorConfig, Consensus, Phase, SelfLearn, SelfLearnConfig
 from ..align.base import Translator, centred
-from ..align.diagnose import diagnose
+from ..align.diagnosis import diagnose
 from ..measure import score
 from ..measure.similarity import cka_unbiased, mutual_knn
 from ..spaces import NAMES, TRAIN_ROWS, Space
@@ -23,9 +23,9 @@ from .table import short, space_of
 #: Self-learning on a short list of phases, one try. With fewer runs and rows of the
 #: anchors, one seed in three or so fails, and nothing compares.
 FIT = SelfLearnConfig(
-    AnchorConfig(runs=24, rows=8192, clusters=32, starts=100, rounds=5),
+    AnchorConfig(n_runs=24, sample_size=8192, n_clusters=32, n_init=100, vote_rounds=5),
     phases=(Phase(12, 2048, 0.05, 1.0, 0.3), Phase(5, 4096, 0.04, 0.6, 0.3)),
-    tries=1,
+    n_init=1,
 )
 PAIRED = ("procrustes", "whitened")
 MOST_PAIRS = 8192  # that a paired reference learns from
