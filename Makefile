@@ -66,9 +66,10 @@ demo: $(READY)  ## align MiniLM with Granite without a pair, from the bundled ve
 	@echo "== demo: two encoders, no pairs"
 	@$(BIN)/v2v demo
 
-bench: $(READY)  ## measure the book's costly tables into book/results
-	@echo "== bench: writing book/results"
-	@$(BIN)/v2v bench align
+bench: $(READY)  ## measure a costly table: NAME=align [QUICK=1] [RECHECK=1] [ONLY=part] [WRITE=1]
+	@PYTHONPATH=book $(PY) -m experiments $(NAME) --jobs $(JOBS) \
+	    $(if $(QUICK),--quick) $(if $(RECHECK),--recheck) $(if $(WRITE),--write) \
+	    $(if $(ONLY),--only $(ONLY)) $(foreach S,$(SET),--set '$(S)')
 
 execute: $(READY)  ## run the notebooks and write their outputs in place
 	@echo "== execute: running $(or $(NOTEBOOKS),all notebooks) in place"

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 pytest.importorskip("accelerate")
+from experiments import ablations
 from v2v_lite.align.anchors import AnchorConfig
-from v2v_lite.bench import ablations
-from v2v_lite.bench.table import split_of
+from v2v_lite.teaching.comparison import split_of
+from v2v_lite.teaching.worlds import REDUCED, on_axes
 
 FEW = AnchorConfig(n_runs=2, sample_size=600, n_clusters=6, n_init=4, vote_rounds=1)
-TINY = ablations.World(
-    axes=6, n_train=800, seeds=2, steps=4, looks=2, anchors=FEW, least=0.0
+TINY = ablations.Plan(
+    axes=6, n_train=800, seeds=2, steps=4, n_evals=2, anchors=FEW, success_fraction=0.0
 )
 
 
@@ -30,7 +31,7 @@ def test_the_interval_is_scipys(both):
 
 def test_rows_go_on_the_axes_of_the_training_rows():
     split = split_of("minilm", "wordllama", 500, 0)
-    train, pool = ablations.on_axes(5, split.source, split.eval_source)
+    train, pool = on_axes(5, split.source, split.eval_source)
     x = (split.source.vectors - split.source.mean).double().numpy()
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     axes = np.linalg.svd(x, full_matrices=False)[2][:5]
@@ -43,18 +44,20 @@ def test_rows_go_on_the_axes_of_the_training_rows():
 def test_a_table_is_measured_once_and_its_rows_share_their_starts(
     tmp_path, monkeypatch
 ):
-    few = {name: ablations.ROWS[name] for name in ("full", "no game", "printed VSP")}
+    few = {
+        name: ablations.ROWS[name] for name in ("full", "no adversary", "paper's VSP")
+    }
     monkeypatch.setattr(ablations, "ROWS", few)
-    table = ablations.run(TINY, tmp_path, progress=False)
+    table = ablations.measure(TINY, tmp_path)[0]
     full, quiet, printed = table["rows"]
     assert [row["name"] for row in table["rows"]] == list(few)
-    assert full["start"] == quiet["start"] == printed["start"]
-    assert full["end"] != quiet["end"] != printed["end"]
-    assert full["successes"] == full["seeds"] == 2 and full["only full"] == 0
+    assert full["initial"] == quiet["initial"] == printed["initial"]
+    assert full["final"] != quiet["final"] != printed["final"]
+    assert full["successes"] == full["seeds"] == 2 and full["only_full"] == 0
     assert [point["step"] for point in full["curve"]] == [0, 2, 4]
-    assert 0 < table["paired"]["top1"] < 1 and table["world"]["pool"] == 4096
+    assert 0 < table["paired"]["top1"] < 1 and table["problem"]["pool"] == 4096
     monkeypatch.setattr(ablations.Row, "run", None)  # whoever measures again fails
-    assert ablations.run(TINY, tmp_path, progress=False) == table
+    assert ablations.measure(TINY, tmp_path)[0] == table
 
 
 def test_a_row_counts_what_reaches_the_bar():
@@ -64,13 +67,13 @@ def test_a_row_counts_what_reaches_the_bar():
     found = {"curve": {"0": seeds(0.1, 0.1, 0.1), "9": seeds(0.5, 0.4, 0.1)},
              "seconds": 1.0}  # fmt: skip
     row = ablations.row_of("full", found, 0.4)
-    assert row["won"] == [True, True, False] and row["successes"] == 2
+    assert row["succeeded"] == [True, True, False] and row["successes"] == 2
     assert row["interval"] == pytest.approx(ablations.wilson(2, 3), rel=1e-4)
     assert row["curve"][-1] == {"step": 9, "top1": 0.4, "rank": 10.0}
 
 
 def test_a_row_changes_nothing_but_its_losses():
     for changes in ablations.ROWS.values():
-        assert replace(ablations.FULL.loss, **changes) is not None
+        assert replace(REDUCED.loss, **changes) is not None
     assert ablations.ROWS["full"] == {}
-    assert torch.equal(*(ablations.ready(TINY)[2] for _ in "12"))
+    assert torch.equal(*(ablations.fixtures(TINY)[2] for _ in "12"))

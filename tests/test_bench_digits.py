@@ -5,18 +5,18 @@ import torch
 from sklearn.linear_model import RidgeClassifier
 from torch import nn
 
-from v2v_lite.bench.digits import (
+from v2v_lite.spaces import DataError
+from v2v_lite.teaching.digits import (
     KINDS,
     Recipe,
     accuracy,
     digits,
+    initialise,
     probe,
     run,
     shuffled,
-    start,
     train,
 )  # fmt: skip
-from v2v_lite.spaces import DataError
 
 
 def generator(seed=0):
@@ -43,15 +43,15 @@ def test_digits_and_what_shuffling_keeps():
 def test_a_network_among_others_is_as_if_alone(kind):
     recipe = Recipe(kind, width=8, epochs=2, batch=32)
     x, y = some(many=3)
-    many = train(recipe, start(recipe, (3, 4, 5), torch.float64), x, y, (3, 4, 5))
-    one = train(recipe, start(recipe, (4,), torch.float64), x[:1], y[:1], (4,))
+    many = train(recipe, initialise(recipe, (3, 4, 5), torch.float64), x, y, (3, 4, 5))
+    one = train(recipe, initialise(recipe, (4,), torch.float64), x[:1], y[:1], (4,))
     for p, q in zip(many, one, strict=True):
         torch.testing.assert_close(p[1:2], q)
 
 
 def test_a_cnn_is_pytorchs_own():
     recipe = Recipe("cnn", width=16)
-    parameters = start(recipe, (1, 2))
+    parameters = initialise(recipe, (1, 2))
     parameters[1] += 0.1  # biases count, too
     x, _ = some()
     code, out = run(recipe, parameters, x.float())
@@ -69,14 +69,14 @@ def test_a_cnn_is_pytorchs_own():
 def test_other_images_fit_a_cnn():
     recipe = Recipe("cnn", width=16, side=13, colours=3)
     x = torch.rand(2, 5, 3 * 13 * 13)
-    assert run(recipe, start(recipe, (0, 1)), x)[1].shape == (2, 5, 10)
+    assert run(recipe, initialise(recipe, (0, 1)), x)[1].shape == (2, 5, 10)
 
 
 def test_permuted_pixels_and_permuted_start_give_the_same_answers():
     recipe = Recipe("mlp", width=12, epochs=2, batch=32)
     x, y = some(many=1)
     order = torch.randperm(64, generator=generator())
-    first = start(recipe, (0,), torch.float64)
+    first = initialise(recipe, (0,), torch.float64)
     moved = [first[0][:, order], *first[1:]]
     plain = run(recipe, train(recipe, first, x, y, (0,)), x)[1]
     seen = x[:, :, order]
@@ -88,7 +88,7 @@ def test_training_learns_and_none_leaves_the_start():
     x, y = digits()
     x, y = x[None, :640], y[None, :640]
     learner = Recipe("mlp", width=32, epochs=6)
-    first = start(learner, (0,))
+    first = initialise(learner, (0,))
     trained = train(learner, first, x, y, (0,))
     assert accuracy(run(learner, trained, x)[1], y) > 0.8
     lazy = train(Recipe("mlp", width=32, epochs=0), first, x, y, (0,))
@@ -115,4 +115,4 @@ def test_bad_recipes():
         Recipe(epochs=-1)
     x, y = some(n=20)
     with pytest.raises(DataError, match="a batch has 64"):
-        train(Recipe(), start(Recipe(), (0, 1)), x, y, (0, 1))
+        train(Recipe(), initialise(Recipe(), (0, 1)), x, y, (0, 1))

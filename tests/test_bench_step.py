@@ -1,4 +1,4 @@
-"""`v2v bench step`: the products it lists are those that the step must make."""
+"""The experiment `step`: it lists the products that a step must make."""
 
 from dataclasses import replace
 
@@ -6,8 +6,7 @@ import pytest
 import torch
 
 pytest.importorskip("accelerate")
-from v2v_lite.bench import step
-from v2v_lite.cli import main
+from experiments import run, step
 from v2v_lite.spaces import DataError
 from v2v_lite.vec2vec import RELEASED
 
@@ -52,27 +51,28 @@ def test_the_same_products_are_made_again():
     engine = step.engine(SMALL, WIDTH, 1, BATCH)
     found = step.products(engine)
     again = step.replay(found, torch.device("cpu"))
-    with step.Watch([]) as watch:
+    with step.Recorder([]) as recorder:
         again()
-    assert [p.flops for p in watch.found] == [p.flops for p in found]
-    assert [p.dtype for p in watch.found] == [torch.float32] * len(found)
+    assert [p.flops for p in recorder.found] == [p.flops for p in found]
+    assert [p.dtype for p in recorder.found] == [torch.float32] * len(found)
 
 
 def test_a_measured_step_is_told():
-    found = step.measure(SMALL, WIDTH, 1, BATCH, repeats=2)
+    found = step.measure_step(SMALL, WIDTH, 1, BATCH, repeats=2)
     assert found["ratio"] == found["seconds"]["step"] / found["seconds"]["products"]
     assert sum(p["gflop"] for p in found["products"]) == pytest.approx(found["gflop"])
     assert "seed-steps/s" in step.line(found) and found["device"] == "cpu"
     with pytest.raises(DataError, match="repeats = 0"):
-        step.measure(SMALL, repeats=0)
+        step.measure_step(SMALL, repeats=0)
 
 
-def test_on_the_command_line(capsys):
-    words = "bench step --preset sound --width 12 --batch 8 --repeats 1 --device cpu"
-    assert main(words.split()) == 0
+def test_on_the_command_line(tmp_path, capsys):
+    words = f"step --quick --work {tmp_path} --set preset=sound --set repeats=1".split()
+    assert run.main(words) == 0
     out = capsys.readouterr().out
     assert "weight gradient" in out and "sound, 1 seeds, cpu" in out
-    assert main(["bench", "step", "--preset", "magic"]) == 2
+    assert (tmp_path / "quick" / "result" / "step.json").is_file()
+    assert run.main([*words, "--set", "preset=magic"]) == 2
     assert "no preset 'magic'" in capsys.readouterr().err
 
 

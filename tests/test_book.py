@@ -172,7 +172,7 @@ def test_outputs_have_alt_text(path):
         for output in cell["outputs"]:
             data = output.get("data", {})
             bare = {"image/png", "image/jpeg", "image/svg+xml"} & set(data)
-            assert not bare, f"cell {number}: show figures through show.picture"
+            assert not bare, f"cell {number}: show figures through teaching.picture"
             for tag in re.findall(r"<img\b[^>]*>", "".join(data.get("text/html", ""))):
                 assert re.search(r'alt="[^"]{8,}"', tag), f"cell {number}: no alt"
 

@@ -73,7 +73,7 @@ def test_help_lists_the_commands_and_does_not_import_torch():
     call = [sys.executable, "-c", code]
     done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip().endswith("0 False"), done.stdout + done.stderr
-    for name in "demo align translate score diagnose encode data bench doctor".split():
+    for name in "demo align translate score diagnose encode data doctor".split():
         assert name in done.stdout
 
 
@@ -87,7 +87,7 @@ def test_wrong_words_end_in_two(words, capsys):
 
 
 def test_each_command_has_help(capsys):
-    for words in ("demo", "align", "data make", "data show", "bench import", "doctor"):
+    for words in ("demo", "align", "data make", "data show", "doctor"):
         with pytest.raises(SystemExit) as error:
             main([*words.split(), "--help"])
         assert error.value.code == 0
@@ -225,7 +225,6 @@ def test_wrong_numbers(files, capsys):
     assert "n_train = -1" in fails(capsys, "align", *both, "--n-train", -1)
     assert "device" in fails(capsys, "align", *both, "--device", "abacus")
     assert "seeds = 0" in fails(capsys, "demo", "--seeds", 0)
-    assert "jobs = 0" in fails(capsys, "bench", "align", "--jobs", 0)
     v2v("align", *both, "--method", "random", "--out", "m")
     capsys.readouterr()
     line = fails(capsys, "translate", "m", files / "source.npy", "--out", "t.txt")
@@ -319,13 +318,13 @@ def test_encode_and_make_a_set(capsys):
 
 
 def test_demo_writes_table_and_picture(monkeypatch, capsys):
-    from v2v_lite.bench import table
     from v2v_lite.cli import demo
+    from v2v_lite.teaching import comparison
 
     fast = {"mini": "random", "selflearn": "mean", "mlp": "ridge"}
-    measure = table.measure
+    measure = comparison.measure
     monkeypatch.setattr(
-        table, "measure", lambda method, *rest: measure(fast.get(method, method), *rest)
+        comparison, "measure", lambda name, *rest: measure(fast.get(name, name), *rest)
     )
     v2v("demo", "--target", "wordllama", "--n-train", 700, "--out", "d", "--json")
     found = json.loads(capsys.readouterr().out)
@@ -333,7 +332,7 @@ def test_demo_writes_table_and_picture(monkeypatch, capsys):
     assert found["methods"]["procrustes"]["top1"]["median"] > 0.4
     assert found["methods"]["random"]["pool"] == 4096
     assert found["methods"]["selflearn"]["seeds"] == 2
-    assert "verdict" in found["diagnosis"] and "code" in found["stamp"]
+    assert "verdict" in found["diagnosis"] and "torch" in found["circumstances"]
     assert json.loads(Path("d/demo.json").read_text())["n_train"] == 700
     assert Path("d/demo.png").read_bytes().startswith(b"\x89PNG")
     assert Path("d/demo.png").stat().st_size < 100_000

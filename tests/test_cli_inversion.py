@@ -1,15 +1,16 @@
-"""`v2v attack inversion` and its bench, on few rows and the static encoder."""
+"""`v2v attack inversion` and its experiment, on few rows and the static encoder."""
 
 import json
 
 import pytest
 import torch
 
-from v2v_lite.bench import inversion, results
-from v2v_lite.bench.pool import Store
+from experiments import inversion
+from experiments.store import Store
 from v2v_lite.cli import main
 from v2v_lite.privacy import Stopped
 from v2v_lite.spaces import DataError, Space, encode, load_documents
+from v2v_lite.teaching import results
 
 pytest.importorskip("wordllama")
 TEXTS = load_documents("emails", "private").texts[:2]
@@ -66,13 +67,13 @@ def test_what_was_found_before_ctrl_c_is_written(tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "runs/inversion.json").read_text())[0]["score"] == 1
 
 
-def test_the_bench_measures_the_true_vectors_and_goes_on(tmp_path):
+def test_the_experiment_measures_the_true_vectors_and_goes_on(tmp_path):
     plan = inversion.Plan(attacker="wordllama", sets=("emails",), rows=30, victims=())
-    rows, lacks = inversion.run(plan, tmp_path, 0)
-    true, floor = rows
-    assert not lacks and (true["victim"], floor["victim"]) == ("true", "mean")
+    table, lacks = inversion.measure(plan, tmp_path, jobs=0)
+    true, baseline = table["rows"]
+    assert not lacks and (true["victim"], baseline["victim"]) == ("true", "mean")
     assert true["token_f1"]["n"] == 30
-    assert true["token_f1"]["gain"]["mean"] > floor["token_f1"]["gain"]["mean"]
+    assert true["token_f1"]["gain"]["mean"] > baseline["token_f1"]["gain"]["mean"]
     assert [one["quantile"] for one in true["examples"]] == [0.1, 0.5, 0.9]
     task = inversion.Inversions("emails", "true", plan)
     assert Store(tmp_path / "inversion.json").get(task) == json.loads(json.dumps(true))

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.defences import half_effect
 from v2v_lite.align import Procrustes, Whitened
-from v2v_lite.bench.defences import halving
 from v2v_lite.cli import app, main
 from v2v_lite.privacy import DEFENSES, Defense, crossing, recall, rotation
 from v2v_lite.spaces import DataError, Space, load, unit
@@ -190,7 +190,7 @@ def test_senseless_defences_are_refused():
 # ---- what halves the leak
 
 
-def test_crossing_and_halving():
+def test_crossing_and_half_effect():
     assert crossing([0, 1, 2], [1, 0.9, 0.8], 0.5, [1, 1, 1]) is None
     table = []
     for seed in (0, 1):
@@ -200,12 +200,12 @@ def test_crossing_and_halving():
                  "attack": "plain", "strength": strength, "recall": cost,
                  "posts_hits": "1" * hits + "0" * (100 - hits)}
             )  # fmt: skip
-    half = halving(table, "posts", 0.1, "plain", draws=50)
+    half = half_effect(table, "posts", 0.1, "plain", draws=50)
     # (.8 - .1) / 2 + .1 = .45 lies 15 of 40 hits beyond strength 1.
     assert half["noise"]["mean"] == pytest.approx(1.375, abs=1e-4)
     assert half["recall"]["mean"] == pytest.approx(0.65, abs=1e-4)
     assert half["noise"]["low"] <= 1.375 <= half["noise"]["high"]
-    assert halving(table, "posts", 0.1, "reads") is None
+    assert half_effect(table, "posts", 0.1, "averaging") is None
 
 
 # ---- the command line

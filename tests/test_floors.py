@@ -1,15 +1,20 @@
-"""The house: who may import whom, how long a file may be, what an import costs."""
+"""Layers: who may import whom, how much code there is, what an import costs."""
 
 import ast
+import io
+import json
+import re
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "v2v_lite"
-FLOORS = "spaces measure align vec2vec privacy show checks bench cli __main__".split()
+FLOORS = "spaces measure align vec2vec privacy teaching cli __main__".split()
+CODE_LINES = 7_500  # of the whole importable package
 HEAVY = set(
     "sentence_transformers transformers datasets ipywidgets IPython matplotlib PIL "
     "scipy sklearn pandas tyro ot wordllama accelerate huggingface_hub".split()
@@ -91,23 +96,128 @@ def test_every_module_has_a_docstring_and_a_known_floor():
 
 def lines_of_code(path: Path) -> int:
     """Lines that hold code: no blank line, comment or docstring."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    source = path.read_text(encoding="utf-8")
+    tree, docstrings, code = ast.parse(source), set(), set()
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     for node in ast.walk(tree):
-        if isinstance(node, kinds) and ast.get_docstring(node, clean=False):
-            node.body[0].value.value = ""
-    return len(ast.unparse(tree).splitlines())
+        if isinstance(node, kinds) and ast.get_docstring(node, clean=False) is not None:
+            first = node.body[0]
+            docstrings |= set(range(first.lineno, first.end_lineno + 1))
+    layout = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT,
+              tokenize.DEDENT, tokenize.ENDMARKER}  # fmt: skip
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in layout:
+            code |= set(range(token.start[0], token.end[0] + 1))
+    return len(code - docstrings)
+
+
+def test_lines_of_code_are_counted_without_what_explains_them(tmp_path):
+    path = tmp_path / "a.py"
+    path.write_text('"""Doc.\n\nMore."""\n\n# why\nx = (1,\n     2)\n\n\ndef f():\n'
+                    '    "Says."\n    return """two\nlines"""\n')  # fmt: skip
+    assert lines_of_code(path) == 2 + 1 + 2
 
 
 def test_the_library_is_small():
-    """About 6,200 lines of code for a person to read; what explains it is free.
+    lines = {name: lines_of_code(path) for name, path in zip(NAMES, FILES, strict=True)}
+    folders = {}
+    for name, count in lines.items():
+        folder = name.rpartition("/")[0] or "."
+        folders[folder] = folders.get(folder, 0) + count
+    assert sum(lines.values()) <= CODE_LINES, folders
 
-    Figures, measuring and the command line show what the library does; they are not it.
-    """
-    around = ("show", "checks", "bench", "cli", "__main__")
-    lines = {path: lines_of_code(path) for path in FILES}
-    assert sum(n for path, n in lines.items() if floor_of(path) not in around) <= 6200
-    assert sum(n for path, n in lines.items() if floor_of(path) in around) <= 4000
+
+# ---- circles
+
+
+def module_of(path: Path) -> str:
+    parts = ["v2v_lite", *path.relative_to(LIBRARY).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def targets(node, path: Path) -> set[str]:
+    """The files that an import statement reads first; packages by their __init__."""
+    found = set()
+    for base in imported(node, path):
+        names = [] if isinstance(node, ast.Import) else [a.name for a in node.names]
+        inner = {f"{base}.{name}" for name in names} & MODULES.keys()
+        found |= inner or ({base} & MODULES.keys())
+    return found - {module_of(path)}
+
+
+def graph(deep: bool) -> dict[str, set[str]]:
+    """Who imports whom, `deep`: inside functions, too, but never for types alone."""
+    arrows = {}
+    for name, path in MODULES.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        nodes = set(top_level(tree))
+        if deep:
+            nodes |= {
+                node
+                for function in ast.walk(tree)
+                if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
+                for node in ast.walk(function)
+                if isinstance(node, (ast.Import, ast.ImportFrom))
+            }
+        arrows[name] = set().union(*(targets(node, path) for node in nodes))
+    return arrows
+
+
+def circles(arrows: dict[str, set[str]]) -> list[set[str]]:
+    """Groups of files that reach one another."""
+    reach = {name: set(to) for name, to in arrows.items()}
+    for middle in reach:
+        for name in reach:
+            if middle in reach[name]:
+                reach[name] |= reach[middle]
+    groups = []
+    for name in reach:
+        group = {other for other in reach[name] if name in reach.get(other, ())}
+        if group and group not in groups:
+            groups.append(group)
+    return groups
+
+
+def test_a_circle_is_found():
+    arrows = {"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}
+    assert circles(arrows) == [{"a", "b", "c"}]
+    assert circles({"a": {"b"}, "b": set()}) == []
+
+
+def test_no_circle_between_files():
+    assert circles(graph(deep=False)) == []
+
+
+def test_no_circle_between_files_inside_functions():
+    assert circles(graph(deep=True)) == []
+
+
+# ---- the book
+
+
+def test_no_chapter_and_no_module_imports_an_experiment():
+    pattern = re.compile(r"^\s*(from|import) experiments\b", re.M)
+    for path in sorted((ROOT / "book").glob("*.ipynb")):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "code":
+                assert not pattern.search("".join(cell["source"])), path.name
+    for path in FILES:
+        assert not pattern.search(path.read_text(encoding="utf-8")), path
+
+
+EXPERIMENTS = sorted((ROOT / "book" / "experiments").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=[p.name for p in EXPERIMENTS])
+def test_experiments_are_documented_and_short(path):
+    text = path.read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(text)) and len(text.splitlines()) <= 340
+
+
+# ---- what an import costs
 
 
 def test_the_library_does_not_print():

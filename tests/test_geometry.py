@@ -1,14 +1,15 @@
-"""The bench of geometry: cases break what they say and nothing else; the arithmetic."""
+"""The experiment `geometry`: cases break what they say and nothing else."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 
+from experiments import cases, geometry, store, trials
 from v2v_lite.align.anchors import AnchorConfig
 from v2v_lite.align.selflearn import Phase, SelfLearnConfig
-from v2v_lite.bench import cases, geometry, pool, results, trials
 from v2v_lite.spaces import DataError, check_disjoint
+from v2v_lite.teaching import results
 
 PAIR = ("minilm", "wordllama")
 TINY = SelfLearnConfig(
@@ -92,19 +93,19 @@ def test_a_quick_plan_from_task_to_table(tmp_path, monkeypatch):
     )  # fmt: skip
     tasks = [t for p in geometry.PARTS for g in geometry.tasks_of(p, plan) for t in g]
     assert len({t.key for t in tasks}) == len(set(tasks))
-    table, missing = geometry.run(plan, tmp_path, geometry.PARTS[:1], 0)
+    table, missing = geometry.measure(plan, tmp_path, geometry.PARTS[:1], 0)
     assert missing == list(geometry.PARTS[1:])
-    table, missing = geometry.run(plan, tmp_path, geometry.PARTS, 0)
+    table, missing = geometry.measure(plan, tmp_path, geometry.PARTS, 0)
     assert not missing
     base, cut = table["assumptions"]
     assert (base["change"], cut["level"], base["seeds"]) == ("", 16, 2)
-    assert set(table["alignability"]["spearman"]) == set(geometry.FORETELL)
+    assert set(table["alignability"]["spearman"]) == set(geometry.PREDICTORS)
     (run,) = table["consensus"]
     assert len(run["pairwise"]) == 12 and run["triangles"] < 1e-5
-    assert run["through"] == pytest.approx(run["implied"], abs=1e-4)
+    assert run["via_narrow_space"] == pytest.approx(run["implied"], abs=1e-4)
     assert len(table["transport"]) == 2
     assert len(geometry.lines(table)) == 2
-    again, _ = geometry.assemble(plan, pool.Store(tmp_path / "geometry.json"))
+    again, _ = geometry.assemble(plan, store.Store(tmp_path / "geometry.json"))
     assert again == table
 
 

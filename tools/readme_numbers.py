@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 STORED = ROOT / "book" / "results" / "align.json"
 START, END = "<!-- numbers: start -->", "<!-- numbers: end -->"
-OURS, PEER = "selflearn", "mini"
+OURS, MINI = "selflearn", "mini"
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def filled(text: str) -> str:
 def block(stored: dict | None) -> str:
     """The tables in Markdown, and the circumstances they were measured under."""
     if stored is None:
-        return "The numbers are not measured yet: `v2v bench align` writes them."
+        return "The numbers are not measured yet: `make bench NAME=align` writes them."
     table, stamp = stored["table"], stored["stamp"]
     lines = [
         *_summary(table),
@@ -64,7 +64,7 @@ def _summary(table: dict) -> list[str]:
         seconds = table["time"]["seconds"]
         rows.append(
             f"| seconds to align, {table['n_train']:,} texts a side "
-            f"| {seconds[OURS]:.0f}; mini-vec2vec {seconds[PEER]:.0f} |"
+            f"| {seconds[OURS]:.0f}; mini-vec2vec {seconds[MINI]:.0f} |"
         )
     if "diagnosis" in table:
         found = table["diagnosis"]
@@ -85,7 +85,7 @@ def _pairs(pairs: list[dict]) -> list[str]:
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for entry in pairs:
-        shown = [_spread(entry[m]["top1"], 3) for m in ("random", PEER, OURS)]
+        shown = [_spread(entry[m]["top1"], 3) for m in ("random", MINI, OURS)]
         shown += [_spread(entry[m]["top1"], 3) for m in ("procrustes", "whitened")]
         rows.append(f"| {_title(entry)} | {' | '.join(shown)} |")
     return [*rows, ""]

@@ -2,8 +2,8 @@
 
 The folders are the book's floors, from the ground up: ``spaces`` (vectors and where
 they come from), ``measure`` (how well a translation did), ``align`` (translators),
-``vec2vec`` (the adversarial one), ``show`` (figures), ``bench`` and ``cli``. Each is
-imported when first asked for:
+``vec2vec`` (the adversarial one), ``privacy`` (what leaks, and defences), ``teaching``
+(what chapters share) and ``cli``. Each is imported when first asked for:
 
 >>> import v2v_lite
 >>> v2v_lite.__version__
@@ -14,7 +14,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_FLOORS = ("spaces", "measure", "align", "vec2vec", "show", "bench", "cli")
+_FLOORS = ("spaces", "measure", "align", "vec2vec", "privacy", "teaching", "cli")
 
 
 def __getattr__(name: str):

@@ -2,5 +2,5 @@
 
 from .cli import main
 
-if __name__ == "__main__":  # the bench's worker processes import this file again
+if __name__ == "__main__":
     raise SystemExit(main())

@@ -15,21 +15,12 @@ from typing import Annotated, Union, get_args, get_type_hints
 
 from .alignment import Align, Diagnose, Score, Translate
 from .base import Command, say
-from .benches import (
-    BenchAlign,
-    BenchGeometry,
-    BenchImport,
-    BenchPlatonic,
-    BenchPrivacy,
-    BenchSimilarity,
-)
 from .demo import Demo
 from .doctor import Doctor
-from .inversion import BenchInversion, Inversion
+from .inversion import Inversion
 from .privacy import Attributes, Defend
 from .texts import Encode, Make, Show
 from .training import Train, with_options
-from .training_benches import BenchAblations, BenchLosses, BenchStep, BenchVec2Vec
 
 ABOUT = "Translating embeddings between encoders without a single pair."
 GROUPS = {
@@ -46,22 +37,6 @@ GROUPS = {
     "defend": Defend,
     "encode": Encode,
     "data": ("Sets of vectors: show and make them.", {"show": Show, "make": Make}),
-    "bench": (
-        "Measure the book's tables.",
-        {
-            "ablations": BenchAblations,
-            "align": BenchAlign,
-            "geometry": BenchGeometry,
-            "import": BenchImport,
-            "inversion": BenchInversion,
-            "losses": BenchLosses,
-            "platonic": BenchPlatonic,
-            "privacy": BenchPrivacy,
-            "similarity": BenchSimilarity,
-            "step": BenchStep,
-            "vec2vec": BenchVec2Vec,
-        },
-    ),
     "doctor": Doctor,
 }
 
@@ -93,6 +68,9 @@ def parse(argv: Sequence[str] | None = None) -> Command:
     import tyro
 
     argv = sys.argv[1:] if argv is None else argv
+    if list(argv[:1]) == ["bench"]:
+        say("v2v: `make bench NAME=...` in a checkout measures the book's tables")
+        raise SystemExit(2)
     # The options of `train` are fields of a preset that the words themselves name.
     train = {"train": with_options(argv)} if list(argv[:1]) == ["train"] else {}
     found = tyro.cli(

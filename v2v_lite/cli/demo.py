@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 QUICK_ROWS = 6000
 ORDER = ("identity", "mean", "random", "mini", "selflearn",
          "procrustes", "whitened", "ridge", "mlp")  # fmt: skip
-SEEDED = ("mini", "selflearn")  # one run of the others tells what more would
+SEEDED = ("mini", "selflearn")  # more runs of the others would add nothing
 
 
 @dataclass(frozen=True)
 class Demo(Command):
-    """Align two bundled encoders without a pair; score it beside peer and floors."""
+    """Align two bundled encoders without a pair; compare with baselines and pairs."""
 
     source: str = "minilm"
     """Bundled name to translate from."""
@@ -36,8 +36,8 @@ class Demo(Command):
     """6,000 texts a side and one seed."""
 
     def run(self) -> None:
-        from ..bench import stamp, table
         from ..spaces import DataError, write_json
+        from ..teaching import comparison, results
 
         if self.seeds < 1:
             raise DataError(f"seeds = {self.seeds}, but at least 1 is needed")
@@ -45,8 +45,8 @@ class Demo(Command):
         seeds = 1 if self.quick else self.seeds
         n = self.n_train or (QUICK_ROWS if self.quick else None)
         rows, ours = self._measure(seeds, n)
-        summaries = {name: table.summary(rows[name]) for name in ORDER}
-        split = table.split_of(self.source, self.target, n, ours[0].seed)
+        summaries = {name: comparison.summary(rows[name]) for name in ORDER}
+        split = comparison.split_of(self.source, self.target, n, ours[0].seed)
         best, found = best_of(ours, *split.unseen())
         title = (
             f"{self.source} to {self.target}, unpaired: {split.source.n:,} texts a "
@@ -60,17 +60,17 @@ class Demo(Command):
             "methods": summaries,
             "rows": rows,
             "diagnosis": found[best].as_dict(),
-            "stamp": stamp("align"),
+            "circumstances": results.circumstances(),
         }
         write_json(self.out / "demo.json", plain(result))
         _write_png(self.out / "demo.png", draw(rows, title))
         say(f"{self.out}: demo.json and demo.png are written")
         paired = f"(paired methods: the same {2 * split.source.n:,} texts with pairs)"
-        text = [title, *table.lines(summaries), paired, found[best].line()]
+        text = [title, *comparison.lines(summaries), paired, found[best].line()]
         self.give(result, text)
 
     def _measure(self, seeds: int, n: int | None) -> tuple[dict, list]:
-        from ..bench.table import OURS, measure
+        from ..teaching.comparison import OURS, measure
 
         rows: dict[str, list[dict]] = {}
         ours = []
@@ -86,13 +86,12 @@ class Demo(Command):
 
 def draw(rows: dict[str, list[dict]], title: str) -> Figure:
     """Top-1 and mean rank of each method, a dot for each seed."""
-    from ..bench.table import KINDS
-    from ..show import PALETTE, style
-    from ..show.figures import new_figure
+    from ..teaching import PALETTE, new_figure, style
+    from ..teaching.comparison import KINDS
 
     colour = {
-        "floor": PALETTE["floor"],
-        "peer": PALETTE["peer"],
+        "baseline": PALETTE["baseline"],
+        "published": PALETTE["published"],
         "ours": PALETTE["ours"],
         "paired": PALETTE["reference"],
     }
@@ -117,8 +116,8 @@ def draw(rows: dict[str, list[dict]], title: str) -> Figure:
 
 
 def _write_png(path: Path, figure: Figure) -> None:
-    from ..show import figure_to_png
     from ..spaces import atomic
+    from ..teaching import figure_to_png
 
     with atomic(path) as temporary:
         temporary.write_bytes(figure_to_png(figure))

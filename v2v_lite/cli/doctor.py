@@ -106,16 +106,17 @@ def _in_cache(hub: str) -> bool:
 
 
 def _results(report: dict) -> None:
-    from ..bench import results
+    from ..teaching import results
 
     report["results"] = {}
-    for name in results.MADE_BY:
-        command = f"`v2v bench {name}`"
+    for name in results.NAMES:
+        command = f"`make bench NAME={name}`"
         try:
             why = results.stale(name)
             report["results"][name] = f"stale: {why}" if why else "fresh"
             if why:
-                report["missing"].append(f"result {name} is stale ({why}); {command}")
+                mend = f"`make bench NAME={name} RECHECK=1`"
+                report["missing"].append(f"result {name} is stale ({why}); {mend}")
         except (ValueError, KeyError, OSError):
             report["results"][name] = None
             report["missing"].append(f"result {name} is not measured; {command}")

@@ -1,4 +1,4 @@
-"""`v2v attack inversion` and its bench: texts from vectors."""
+"""`v2v attack inversion`: texts from vectors."""
 
 from __future__ import annotations
 
@@ -96,37 +96,3 @@ class Inversion(Command):
         from ..spaces import write_json
 
         write_json(self.out, plain([asdict(one) for one in found]))
-
-
-@dataclass(frozen=True)
-class BenchInversion(Command):
-    """Measure inversion into book/results/inversion.json; goes on where it was."""
-
-    quick: bool = False
-    """A smoke test on few rows; its numbers stay in the working folder."""
-    jobs: int = 2
-    """Processes that share the cores."""
-    work: Path = Path("runs/bench")
-    """Folder of the rows measured so far and the translators."""
-
-    def run(self) -> None:
-        from ..bench import inversion, results
-        from ..spaces import DataError
-
-        if self.jobs < 0:
-            raise DataError(f"jobs = {self.jobs}, but at least 0 is needed")
-        plan = inversion.QUICK if self.quick else inversion.Plan()
-        work = self.work / "quick" if self.quick else self.work
-        table, missing = inversion.run(plan, work, self.jobs)
-        whole = not (missing or self.quick)
-        folder = results.results_folder() if whole else work / "result"
-        path = results.write("inversion", plain({"rows": table}), folder)
-        lines = [
-            f"{row['set']:7} {row['victim']:8} " + " · ".join(
-                f"{key} {row[key]['gain']['mean']:.3f} ± {row[key]['gain']['se']:.3f}"
-                for key in ("facts", "token_f1")
-            )
-            for row in table
-        ]  # fmt: skip
-        self.give({"out": path, "missing": missing, "table": table}, lines)
-        say(f"{path} is written")

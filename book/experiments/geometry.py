@@ -1,26 +1,30 @@
-"""`v2v bench geometry`: where unpaired translation breaks, and what foretells it.
+"""Where unpaired translation breaks, and what predicts it.
 
 Four parts: `assumptions` (what the training rows are, changed one thing at a time),
-`alignability` (does likeness of spaces foretell the unpaired top-1?), `consensus` (four
+`alignability` (does similarity of spaces predict the unpaired rank?), `consensus` (four
 spaces, synchronised), `transport` (Gromov-Wasserstein with the same texts on both
 sides). Cheap by design: a fit is self-learning with a short list of phases (`FIT`), so
-its numbers compare with one another and not with the table of `v2v bench align`.
+its numbers compare with one another and not with the table of `align`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import permutations
 from pathlib import Path
 
 import torch
 
-from ..spaces import NAMES, TRAIN_ROWS
-from .diagnosis import spearman
-from .pool import Store, Task, run_all
-from .table import summary
+from v2v_lite.spaces import NAMES, TRAIN_ROWS
+from v2v_lite.teaching.comparison import summary
+
+from .diagnosis_study import spearman
+from .recheck import Recheck, spread_of
+from .store import Store, Task
+from .trials import DATASETS as DATASETS
 from .trials import FIT, Case, Gromov, Pairwise, Synchronised
+from .workers import run_all
 
 PARTS = ("assumptions", "alignability", "consensus", "transport")
 LEVELS = {
@@ -38,7 +42,7 @@ LEVELS = {
 }
 SHOWN = ("top1", "rank", "foscttm", "diagnosis", "cka", "mutual_knn",
          "procrustes_top1", "whitened_top1", "whitened_rank")  # fmt: skip
-FORETELL = ("cka", "mutual_knn", "procrustes_top1", "whitened_top1", "diagnosis")
+PREDICTORS = ("cka", "mutual_knn", "procrustes_top1", "whitened_top1", "diagnosis")
 VARIANTS = (
     ("", 0), ("pca", 32), ("prefix", 128), ("noise", 0.5), ("noise", 1),
 )  # fmt: skip
@@ -62,6 +66,7 @@ class Plan:
     transport_seeds: int = 2
 
 
+FULL = Plan()
 QUICK = Plan(
     n=1024, pool=512, studied=(("minilm", "granite", 1),), consensus_rows=1024,
     pairs=(("minilm", "granite"), ("granite", "wordllama")), consensus_seeds=1,
@@ -109,7 +114,7 @@ def tasks_of(part: str, plan: Plan) -> list[list[Task]]:
     ]
 
 
-def run(
+def measure(
     plan: Plan, work: Path, parts: Sequence[str] = PARTS, jobs: int = 1
 ) -> tuple[dict, list[str]]:
     """Measure the parts into `work`; the table so far, and the parts it still lacks."""
@@ -141,7 +146,7 @@ def lines(table: dict) -> list[str]:
     text = []
     for row in table.get("assumptions", ()):
         pair = f"{row['source']} to {row['target']}"
-        what = f"{row['change'] or 'as they are'} {row['level'] or ''}"
+        what = f"{row['change'] or 'nothing changed'} {row['level'] or ''}"
         text.append(
             f"{pair:<22}{what:<27}{row['rows'][0]:>6} :{row['rows'][1]:>6}  top-1 "
             f"{row['top1']['median']:.3f}  rank {row['rank']['median']:7.1f}  paired "
@@ -164,12 +169,12 @@ def _by_level(rows: list[dict]) -> list[dict]:
     ]
 
 
-def _foretold(rows: list[dict]) -> dict:
+def _predicted(rows: list[dict]) -> dict:
     plain = [row for row in rows if not row["change"]]
     return {
         "cases": rows,
-        "spearman": {name: _correlation(rows, name) for name in FORETELL},
-        "spearman_as_they_are": {name: _rho(plain, name) for name in FORETELL},
+        "spearman": {name: _correlation(rows, name) for name in PREDICTORS},
+        "spearman_unchanged": {name: _rho(plain, name) for name in PREDICTORS},
     }
 
 
@@ -192,4 +197,23 @@ def _rho(rows: Iterable[dict], name: str) -> float:
     return round(spearman([r[name] for r in rows], [r["rank"] for r in rows]), 3)
 
 
-_ASSEMBLE = {"assumptions": _by_level, "alignability": _foretold}
+_ASSEMBLE = {"assumptions": _by_level, "alignability": _predicted}
+
+
+def recheck(table: dict, work: Path) -> Recheck:
+    """The first pair as it is: one unpaired fit, its references and its diagnosis."""
+    stored = next(row for row in table["alignability"]["cases"] if not row["change"])
+    row = Case(*(stored[f.name] for f in fields(Case))).run(work)
+    base = next(row for row in table["assumptions"] if not row["change"])
+    over = {k: [base[k]["min"], base[k]["max"]] for k in ("top1", "rank", "diagnosis")}
+    least = {"top1": 0.03, "rank": 0.5, "diagnosis": 0.05}
+    tolerance = {key: spread_of(over[key], least[key]) for key in over}
+    tolerance |= {"cka": 0.002, "mutual_knn": 0.002, "whitened_top1": 0.002}
+    return Recheck(
+        f"{stored['source']} to {stored['target']}, nothing changed, seed 0",
+        {key: stored[key] for key in tolerance},
+        {key: row[key] for key in tolerance},
+        tolerance,
+        "unpaired numbers: 3 standard deviations over the seeds of `assumptions`, at "
+        "least .03 of top-1; numbers that draw nothing, .002",
+    )

@@ -1,8 +1,8 @@
-"""`v2v bench privacy`: what translations of stolen documents give away.
+"""What translations of stolen documents give away, and what defends them.
 
 The attacker owns MiniLM. The victims' private documents were encoded by an encoder that
-he cannot query; his translators from it to MiniLM were learned on `data/wiki`, without
-a pair. `bench/defences` measures what helps.
+they cannot query; their translators from it to MiniLM were learned on `data/wiki`,
+without a pair. `defences` measures what helps.
 """
 
 from __future__ import annotations
@@ -11,21 +11,25 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
-from ..align import METHODS, SelfLearn, Translator
-from ..align.anchors import AnchorConfig
-from ..align.selflearn import Phase, SelfLearnConfig
-from ..measure import score
-from ..privacy import adapt, controls, leak, recentre, scores
-from ..spaces import DataError
-from . import defences
-from .loot import ATTACKER, TWEETS, encoded, loot_of, numbers
-from .pool import Store, Task, run_all
-from .results import DATASETS, MADE_BY, code_hash, data_hash
-from .table import row_of, short, space_of, split_of
+from v2v_lite.align import METHODS, SelfLearn, Translator
+from v2v_lite.align.anchors import AnchorConfig
+from v2v_lite.align.selflearn import Phase, SelfLearnConfig
+from v2v_lite.measure import score
+from v2v_lite.privacy import adapt, controls, leak, recentre, scores
+from v2v_lite.spaces import DataError
+from v2v_lite.teaching.comparison import row_of, short, space_of, split_of
 
+from . import defences
+from .recheck import Recheck, spread_of
+from .store import Store, Task
+from .victims import ATTACKER, TWEETS, encoded, numbers, victim_data
+from .workers import run_all
+
+DATASETS = defences.DATASETS
 SETS = ("posts", "emails", "notes")
 #: Less of everything: a tenth of the default's time, and less precise.
 BRIEF = SelfLearnConfig(
@@ -33,6 +37,7 @@ BRIEF = SelfLearnConfig(
     phases=(Phase(12, 2048, 0.05, 1.0, 0.3), Phase(10, 4096, 0.04, 0.6, 0.3)),
     n_init=1,
 )
+NO_DEFENCE = ("none", "plain")
 PARTS = ("attributes", "defences")
 
 
@@ -49,26 +54,19 @@ class Plan:
     tweets: str = ""
 
 
+FULL = Plan()
 QUICK = Plan(n_train=6_000, brief=True, defence=defences.QUICK)
 
 
 @dataclass(frozen=True)
-class Fit:
+class VictimFit(Task):
     """A translator from a victim's encoder to the attacker's, on sentences of wiki."""
 
+    DATASETS: ClassVar = ("wiki",)
     victim: str
     n_train: int
     seed: int
     brief: bool = False
-
-    @property
-    def key(self) -> str:
-        return f"fit-{self.victim}-{self.n_train}-{self.seed}{'-brief' * self.brief}"
-
-    @property
-    def code(self) -> str:
-        made_by = "align/selflearn", "measure/retrieval", "spaces/splits"
-        return code_hash(made_by) + data_hash(("wiki",)) + repr(BRIEF) * self.brief
 
     def run(self, work: Path) -> dict:
         split = split_of(self.victim, ATTACKER, self.n_train, self.seed)
@@ -80,34 +78,24 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Read:
-    """What one translator reads out of one set of stolen documents."""
+class AttributeAttack(Task):
+    """What one translator infers from one set of stolen documents."""
 
-    fit: Fit
+    DATASETS: ClassVar = DATASETS
+    fit: VictimFit
     name: str
     tweets: str = ""
 
-    @property
-    def key(self) -> str:
-        return f"read-{self.name}-{self.fit.key}"
-
-    @property
-    def code(self) -> str:
-        return (
-            self.fit.code
-            + code_hash(MADE_BY["privacy"])
-            + data_hash(DATASETS["privacy"])
-        )
-
     def run(self, work: Path) -> dict:
-        from ..align import LinearTranslator
+        from v2v_lite.align import LinearTranslator
 
-        fit, loot = self.fit, loot_of(self.name, self.fit.victim, self.tweets)
+        fit = self.fit
+        data = victim_data(self.name, fit.victim, self.tweets)
         model = Translator.load(work / "fits" / fit.key)
         assert isinstance(model, LinearTranslator)
         split = split_of(fit.victim, ATTACKER, fit.n_train, fit.seed)
-        stolen, own = loot["stolen"], loot["own"]
-        ways = {
+        stolen, own = data["stolen"], data["own"]
+        variants = {
             "as fitted": model,
             "recentred": recentre(model, stolen, own),
             "adapted": adapt(model, stolen, own, split.source, split.target),
@@ -115,7 +103,7 @@ class Read:
         if fit.seed == 0:  # a reference that had pairs of wiki, the same for all seeds
             paired = METHODS["whitened"]()
             paired.fit(space_of(fit.victim, "train"), space_of(ATTACKER, "train"))
-            ways["paired"] = recentre(paired, stolen, own)
+            variants["paired"] = recentre(paired, stolen, own)
         n, where = len(stolen), slice(-len(stolen), None)
         wiki = split.eval_source.take(where), split.eval_target.take(where)
         row = {
@@ -124,38 +112,38 @@ class Read:
             "seed": fit.seed,
             "pool": n,
             "wiki": _found(model.translate(wiki[0]), wiki[1].vectors),
-            "ways": {name: self._read(one, loot) for name, one in ways.items()},
+            "variants": {name: self._read(m, data) for name, m in variants.items()},
         }
-        return row | self._references(model, loot)
+        return row | self._references(model, data)
 
-    def _read(self, model, loot: dict) -> dict:
-        z = model.translate(loot["stolen"])
+    def _read(self, model, data: dict) -> dict:
+        z = model.translate(data["stolen"])
         found = {
-            how: numbers(leak(scores(z, loot["labels"], how), loot["hot"]))
+            how: numbers(leak(scores(z, data["labels"], how), data["multi_hot"]))
             for how in ("none", "csls", "standard")
         }
-        return found | {"translation": _found(z, loot["truth"])}
+        return found | {"translation": _found(z, data["truth"])}
 
-    def _references(self, model, loot: dict) -> dict:
-        hot, labels, names = loot["hot"], loot["labels"], loot["names"]
-        told = {
-            how: leak(scores(loot["truth"], labels, how), hot, names)
+    def _references(self, model, data: dict) -> dict:
+        hot, labels, names = data["multi_hot"], data["labels"], data["names"]
+        known = {
+            how: leak(scores(data["truth"], labels, how), hot, names)
             for how in ("none", "csls", "standard")
         }
         mean = space_of(ATTACKER, "train").mean
-        floors = controls(loot["stolen"], labels, hot, mean, self.fit.seed)
-        z = model.translate(loot["stolen"])
+        baselines = controls(data["stolen"], labels, hot, mean, self.fit.seed)
+        z = model.translate(data["stolen"])
         order = torch.randperm(
             len(z), generator=torch.Generator().manual_seed(self.fit.seed)
         )
-        floors["mismatched"] = scores(z[order], labels)
+        baselines["mismatched"] = scores(z[order], labels)
         found = {
-            "ideal": {how: numbers(one) for how, one in told.items()},
-            "controls": {k: numbers(leak(s, hot)) for k, s in floors.items()},
-            "per_label": {k: short(v) for k, v in told["standard"].per_label.items()},
+            "ideal": {how: numbers(one) for how, one in known.items()},
+            "baselines": {k: numbers(leak(s, hot)) for k, s in baselines.items()},
+            "per_label": {k: short(v) for k, v in known["standard"].per_label.items()},
         }
-        if loot["inside"] is not None:
-            inside = scores(loot["stolen"], loot["inside"])
+        if data["inside"] is not None:
+            inside = scores(data["stolen"], data["inside"])
             found["inside"] = numbers(leak(inside, hot))
         return found
 
@@ -169,30 +157,33 @@ def _found(z, truth) -> dict:
 def tasks_of(plan: Plan) -> list[list[Task]]:
     """The tasks, in groups of which each needs the ones before it."""
     fits = [
-        Fit(victim, plan.n_train, seed, plan.brief)
+        VictimFit(victim, plan.n_train, seed, plan.brief)
         for victim in plan.victims
         for seed in range(plan.seeds)
     ]
-    reads = [Read(fit, name) for name in plan.sets for fit in fits]
+    reads = [AttributeAttack(fit, name) for name in plan.sets for fit in fits]
     if plan.tweets:
-        reads += [Read(fit, TWEETS, plan.tweets) for fit in fits if _can(fit, plan)]
+        able = [fit for fit in fits if _can_encode(fit, plan)]
+        reads += [AttributeAttack(fit, TWEETS, plan.tweets) for fit in able]
     return [fits, reads, defences.tasks_of(plan.defence)]
 
 
-def _can(fit: Fit, plan: Plan) -> bool:
+def _can_encode(fit: VictimFit, plan: Plan) -> bool:
     try:  # the victim's encoder has to be at hand for texts that are not bundled
         return bool(len(encoded(plan.tweets, fit.victim)))
     except DataError:
         return False
 
 
-def run(
-    plan: Plan, work: Path, jobs: int = 2, parts: Sequence[str] = PARTS
+def measure(
+    plan: Plan, work: Path, parts: Sequence[str] = PARTS, jobs: int = 2
 ) -> tuple[dict, list[str]]:
     """Measure the parts into `work`, going on where it was; the table so far, and the
     parts that it still lacks."""
     store = Store(work / "privacy.json")
     fits, reads, defended = tasks_of(plan)
+    if plan.tweets and not Path(plan.tweets).is_file():
+        raise DataError(f"{plan.tweets}: there is no such file")
     if "attributes" in parts:
         run_all(fits, store, jobs, "fits")
         run_all(reads, store, jobs, "reads")
@@ -218,36 +209,41 @@ def run(
 
 
 def _summary(rows: Sequence[dict]) -> dict:
-    """The rows of one set, and for each victim and way the share of the leak."""
+    """The rows of one set, and for each victim and variant the share of the leak."""
     victims = dict.fromkeys(row["victim"] for row in rows)
     found: dict = {"ideal": rows[0]["ideal"], "per_label": rows[0]["per_label"]}
     found["victims"] = {}
     for victim in victims:
         mine = [row for row in rows if row["victim"] == victim]
-        floors = mine[0]["controls"]
-        floor = max(control["top1"] for control in floors.values())
+        baselines = mine[0]["baselines"]
+        baseline = max(one["top1"] for one in baselines.values())
         ideal = rows[0]["ideal"]["standard"]["top1"]
-        ways = {way: [row["ways"][way] for row in mine if way in row["ways"]]
-                for way in mine[0]["ways"]}  # fmt: skip
+        variants = {
+            name: [row["variants"][name] for row in mine if name in row["variants"]]
+            for name in mine[0]["variants"]
+        }
         found["victims"][victim] = {
-            "controls": floors,
-            "floor": floor,
-            "room": short(ideal - floor),
+            "baselines": baselines,
+            "baseline": baseline,
+            "headroom": short(ideal - baseline),
             "inside": mine[0].get("inside"),
             "wiki": [row["wiki"] for row in mine],
-            "ways": ways,
+            "variants": variants,
             "share": {
-                way: spread(
-                    [(row["standard"]["top1"] - floor) / (ideal - floor) for row in of]
+                name: spread(
+                    [
+                        (row["standard"]["top1"] - baseline) / (ideal - baseline)
+                        for row in of
+                    ]
                 )
-                for way, of in ways.items()
+                for name, of in variants.items()
             },
         }
     return found | {"n": rows[0]["pool"]}
 
 
 def spread(values: Sequence[float]) -> dict:
-    """Median, least and most."""
+    """Median, least and largest."""
     return {
         "median": short(statistics.median(values)),
         "min": short(min(values)),
@@ -263,6 +259,44 @@ def lines(table: dict) -> list[str]:
             share = found["share"]["adapted"]
             text.append(
                 f"{name:<7}{victim:<10} share {share['median']:.2f} "
-                f"({share['min']:.2f} to {share['max']:.2f}), room {found['room']:.2f}"
+                f"({share['min']:.2f} to {share['max']:.2f}), "
+                f"headroom {found['headroom']:.2f}"
             )
     return text + (defences.lines(table["defence"]) if "defence" in table else [])
+
+
+def recheck(table: dict, work: Path) -> Recheck:
+    """The undefended attack of the defences' seed 0, and what pairs infer of posts."""
+    victim, defence = "wordllama", table["defence"]
+    trial = defences.DefenceTrial(defence["victim"], defence["n_train"], 0)
+    row = trial.run(work)
+    plain = next(r for r in defence["rows"] if (r["kind"], r["attack"]) == NO_DEFENCE)
+    data = victim_data("posts", victim)
+    paired = METHODS["whitened"]()
+    paired.fit(space_of(victim, "train"), space_of(ATTACKER, "train"))
+    z = recentre(paired, data["stolen"], data["own"]).translate(data["stolen"])
+    inferred = leak(scores(z, data["labels"], "standard"), data["multi_hot"])
+    variants = table["sets"]["posts"]["victims"][victim]["variants"]
+    return Recheck(
+        f"{defence['victim']} undefended, seed 0, and posts under {victim} with pairs",
+        {
+            "top1": plain["top1"][0],
+            "posts top1": plain["posts"]["top1"][0],
+            "notes top1": plain["notes"]["top1"][0],
+            "paired posts top1": variants["paired"][0]["standard"]["top1"],
+        },
+        {
+            "top1": row["top1"],
+            "posts top1": row["posts"]["top1"],
+            "notes top1": row["notes"]["top1"],
+            "paired posts top1": numbers(inferred)["top1"],
+        },
+        {
+            "top1": spread_of(plain["top1"], 0.01),
+            "posts top1": spread_of(plain["posts"]["top1"], 0.02),
+            "notes top1": spread_of(plain["notes"]["top1"], 0.02),
+            "paired posts top1": 0.005,
+        },
+        "3 standard deviations over the row's seeds, at least .01 of top-1 of rows and "
+        ".02 of labels; the paired reference, which draws nothing, .005",
+    )

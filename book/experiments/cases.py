@@ -1,4 +1,4 @@
-"""Cases for the bench of geometry: what each side holds, and how its rows were changed.
+"""Cases of `geometry`: what each side holds, and how its rows were changed.
 
 A case starts from two bundled encoders and breaks one assumption of unpaired
 translation by a `level`. Both sides are kept whole, row i of both one text, so that the
@@ -14,13 +14,20 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..align.base import centred
-from ..align.kmeans import kmeans
-from ..spaces import EVAL_ROWS, TRAIN_ROWS, Space, document_space, load_documents, unit
-from ..spaces.documents import SETS
-from .table import space_of
+from v2v_lite.align.base import centred
+from v2v_lite.align.kmeans import kmeans
+from v2v_lite.spaces import (
+    EVAL_ROWS,
+    TRAIN_ROWS,
+    Space,
+    document_space,
+    load_documents,
+    unit,
+)
+from v2v_lite.spaces.documents import SETS
+from v2v_lite.teaching.comparison import space_of
 
-CLUSTERS, JUDGE = 16, "granite"  # topics are clusters of one encoder's rows
+CLUSTERS, TOPICS_BY = 16, "granite"  # topics are clusters of one encoder's rows
 HELD = 600  # documents to score on
 
 
@@ -100,7 +107,7 @@ def _topics(sides: Sides, level: float, g: torch.Generator) -> Sides:
 @lru_cache(maxsize=1)
 def _groups() -> Tensor:
     # Clusters along their main axis, cut where half of the rows lie on either side.
-    x, _ = centred(space_of(JUDGE).take(slice(TRAIN_ROWS)))
+    x, _ = centred(space_of(TOPICS_BY).take(slice(TRAIN_ROWS)))
     g = torch.Generator().manual_seed(0)
     found = kmeans(x, CLUSTERS, generator=g)
     means = found.centroids - found.centroids.mean(0)
@@ -138,7 +145,7 @@ def _noise(sides: Sides, level: float, g: torch.Generator) -> Sides:
 
 
 def _source_as(rows_of: Callable[[Tensor, Tensor, int], Tensor]) -> Callable:
-    # The owner of the source has changed all its rows, fitted on his own.
+    # The owner of the source has changed all its rows, fitted on their own rows.
     def change(sides: Sides, level: float, g: torch.Generator) -> Sides:
         rows = rows_of(sides.a.vectors, sides.rows_a, int(level))
         return replace(sides, a=replace(sides.a, vectors=unit(rows), mean=None))
@@ -210,7 +217,7 @@ def _all_documents(encoder: str) -> tuple[Space, ...]:
 
 
 def _sizes() -> list[int]:
-    return [space.n for space in _all_documents(JUDGE)]
+    return [space.n for space in _all_documents(TOPICS_BY)]
 
 
 CHANGES: dict[str, Callable[[Sides, float, torch.Generator], Sides]] = {

@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, TypeAlias
 from .figures import figure_to_png, img_tag, style
 
 if TYPE_CHECKING:
+    from ipywidgets import VBox
     from matplotlib.figure import Figure
 
     Frame: TypeAlias = Figure | Callable[[], Figure]
 
+__all__ = ["card", "flipbook", "frame_texts", "linked", "render"]
+
 
 def frame_texts(labels: Sequence[str], alt: str | Sequence[str]) -> list[str]:
-    """One alt text a frame: its own, or the common one followed by the label."""
+    """One alt text per frame: its own, or the common one followed by the label."""
     if isinstance(alt, str):
         if not alt.strip():
             raise ValueError("alt is empty: say in a sentence what the figure shows")
@@ -53,7 +56,7 @@ def flipbook(
     alt: str | Sequence[str],
     start: int = 0,
     dpi: int = 96,
-):
+) -> VBox:
     """A slider that turns the pages of pictures, each drawn once: 10 to 25 kB a page.
 
     Args:
@@ -61,7 +64,7 @@ def flipbook(
         labels: what stands under each frame, such as ``"k = 10"``.
         name: what the slider changes; it stands before the slider.
         alt: what the figure shows, for who cannot see it: one text for all frames
-            (the label is added), or one a frame.
+            (the label is added), or one per frame.
         start: the frame that shows first.
 
     Returns:
@@ -86,7 +89,7 @@ def flipbook(
     return linked(pages, name, start)
 
 
-def linked(pages: Sequence[str], name: str, start: int):
+def linked(pages: Sequence[str], name: str, start: int) -> VBox:
     """The widgets: a slider linked, in the browser, to a stack of HTML pages."""
     try:
         from ipywidgets import HTML, IntSlider, Layout, Stack, VBox, jslink

@@ -1,6 +1,6 @@
-"""`v2v bench step`: what a training step costs beside its own matrix products.
+"""What a training step costs compared with its own matrix products.
 
-One real step is watched, every product that reaches the device is noted at its shape,
+Every product of one real step that reaches the device is recorded with its shape,
 layout and type, and the same products are then made anew on random tensors, outputs
 allocated beforehand. What the step takes beyond them is the price of everything else:
 activations, norms, dropout, losses, both optimisers, the drawing of rows, Python.
@@ -11,23 +11,43 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..spaces import DataError, Space
-from ..vec2vec.machine import Loop
-from ..vec2vec.presets import Preset
-from ..vec2vec.run import Run
-from ..vec2vec.state import preset_named
-from ..vec2vec.trainer import step
+from v2v_lite.spaces import DataError, Space
+from v2v_lite.vec2vec.machine import Loop
+from v2v_lite.vec2vec.presets import Preset
+from v2v_lite.vec2vec.run import Run
+from v2v_lite.vec2vec.state import preset_named
+from v2v_lite.vec2vec.trainer import step
 
+from .recheck import Recheck
+
+DATASETS, PARTS = (), ()
 FACTORS = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}  # where the two factors begin
 ROWS = 4096  # of each space; a step's time does not depend on it
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured; on a GPU also sixteen seeds and compiled."""
+
+    preset: str = "released"
+    seeds: int = 1
+    width: int = 768
+    batch: int = 256
+    repeats: int = 9  # of the step and of its products, in turn; medians are kept
+    device: str = "auto"
+
+
+FULL = Plan()
+QUICK = Plan(width=24, batch=16, repeats=2, device="cpu")
 
 
 @dataclass(frozen=True)
@@ -50,8 +70,8 @@ class Product:
         return f"{self.role:<16} {one} @ {two} {str(self.dtype).partition('.')[2]}"
 
 
-class Watch(TorchDispatchMode):
-    """Notes every matrix product that is made within it, in order."""
+class Recorder(TorchDispatchMode):
+    """Records every matrix product that is made within it, in order."""
 
     def __init__(self, weights: list[Tensor]) -> None:
         super().__init__()
@@ -64,7 +84,7 @@ class Watch(TorchDispatchMode):
         name = function.name().partition("::")[2].partition(".")[0]
         if name == "_to_copy" and args[0].data_ptr() in self.copies:
             self.copies.add(out.data_ptr())  # autocast's copy of a weight is a weight
-            self.weights = [*self.weights, out]  # and lives as long as the watch
+            self.weights = [*self.weights, out]  # and lives as long as the recorder
         if name in FACTORS:
             a, b = args[FACTORS[name] :][:2]
             sides = [(tuple(x.shape), tuple(x.stride())) for x in (a, b)]
@@ -84,7 +104,7 @@ def engine(
 ) -> Run:  # fmt: skip
     """A run of the preset on random rows of two spaces, ready for its first step."""
     optim = replace(preset.optim, batch=batch, precision=precision)
-    # From random weights: where nets start makes no step longer. Judges see the rows.
+    # Initial weights make no step longer: random ones. Discriminators see plain rows.
     game = replace(preset.game, focus=(0.0, 0.0), spread=(0.0, 0.0))
     preset = replace(preset, optim=optim, game=game, start="random")
     g = torch.Generator().manual_seed(0)
@@ -98,9 +118,9 @@ def engine(
 def products(run: Run) -> list[Product]:
     """Every matrix product of one step of the run, in order."""
     weights = [w for w in run.state.players.parameters() if w.ndim == 3]
-    with Watch([w for w in weights if w.shape[1] > 1]) as watch:
+    with Recorder([w for w in weights if w.shape[1] > 1]) as recorder:
         step(run)
-    return watch.found
+    return recorder.found
 
 
 def replay(found: list[Product], device: torch.device) -> Callable[[], None]:
@@ -140,7 +160,7 @@ def cases(seeds: int, device: str) -> list[dict]:
     ]
 
 
-def measure(
+def measure_step(
     preset: Preset | str, width: int = 768, seeds: int = 1, batch: int = 256,
     repeats: int = 9, device: str = "cpu", precision: str = "no",
     compiled: bool = False,
@@ -172,10 +192,10 @@ def measure(
         "device": _device(run.device), "precision": run.preset.optim.precision,
         "compiled": compiled, "threads": torch.get_num_threads(), "repeats": repeats,
         "seconds": seconds, "ratio": seconds["step"] / seconds["products"],
-        "seed_steps_a_second": seeds / seconds["step"],
-        "gflop": flops / 1e9, "gflop_a_second": flops / 1e9 / seconds["products"],
+        "seed_steps_per_second": seeds / seconds["step"],
+        "gflop": flops / 1e9, "gflop_per_second": flops / 1e9 / seconds["products"],
         "products": [
-            {"times": n, "gflop": n * p.flops / 1e9, "what": p.line()}
+            {"count": n, "gflop": n * p.flops / 1e9, "product": p.line()}
             for p, n in Counter(found).items()
         ],
     }  # fmt: skip
@@ -189,7 +209,44 @@ def line(found: dict) -> str:
         f"{found['preset']}, {found['seeds']} seeds, {found['device']}, "
         f"{found['precision']}{compiled}: a step {1e3 * seconds['step']:.1f} ms, its "
         f"{found['gflop']:.1f} GFLOP of products {1e3 * seconds['products']:.1f} ms, "
-        f"ratio {found['ratio']:.2f}; {found['seed_steps_a_second']:.2f} seed-steps/s"
+        f"ratio {found['ratio']:.2f}; {found['seed_steps_per_second']:.2f} seed-steps/s"
+    )
+
+
+def measure(
+    plan: Plan, work: Path, parts: Sequence[str] = PARTS, jobs: int = 1
+) -> tuple[dict, list[str]]:
+    """The table: the first case, and on a GPU the others."""
+    found = [
+        measure_step(plan.preset, plan.width, batch=plan.batch, repeats=plan.repeats,
+                     **case)
+        for case in cases(plan.seeds, plan.device)
+    ]  # fmt: skip
+    return found[0] | {"other_cases": found[1:]}, []
+
+
+def lines(table: dict) -> list[str]:
+    """The products and the ratios in words."""
+    text = [f"{p['count']:4} x {p['product']}" for p in table["products"]]
+    return text + [line(one) for one in (table, *table["other_cases"])]
+
+
+def recheck(table: dict, work: Path) -> Recheck:
+    """The first case again, with as many threads: its ratio, and its products."""
+    keep = ("preset", "width", "seeds", "batch", "repeats", "precision", "compiled")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(table["threads"])
+    try:
+        new = measure_step(**{k: table[k] for k in keep}, device="cpu")
+    finally:
+        torch.set_num_threads(threads)
+    return Recheck(
+        f"{table['preset']}, {table['seeds']} seeds, {table['device']}",
+        {"ratio": table["ratio"], "gflop": table["gflop"]},
+        {"ratio": new["ratio"], "gflop": new["gflop"]},
+        {"ratio": 0.15 * table["ratio"], "gflop": 1e-3 * table["gflop"]},
+        "15 % of the ratio of two times, on a machine that is shared; the products' "
+        "arithmetic .1 %",
     )
 
 

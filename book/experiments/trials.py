@@ -1,4 +1,4 @@
-"""The tasks of `v2v bench geometry`: cases, maps of four spaces, Gromov plans."""
+"""The tasks of the experiment of geometry: cases, maps of four spaces, Gromov plans."""
 
 from __future__ import annotations
 
@@ -7,48 +7,45 @@ import time
 from dataclasses import asdict, dataclass
 from itertools import combinations, permutations
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
-from ..align import METHODS, AnchorConfig, Consensus, Phase, SelfLearn, SelfLearnConfig
-from ..align.base import Translator, centred
-from ..align.diagnosis import diagnose
-from ..measure import score
-from ..measure.similarity import cka_unbiased, mutual_knn
-from ..spaces import NAMES, TRAIN_ROWS, Space
+from v2v_lite.align import (
+    METHODS,
+    AnchorConfig,
+    Consensus,
+    Phase,
+    SelfLearn,
+    SelfLearnConfig,
+)
+from v2v_lite.align.base import Translator, centred
+from v2v_lite.align.diagnosis import diagnose
+from v2v_lite.measure import score
+from v2v_lite.measure.similarity import cka_unbiased, mutual_knn
+from v2v_lite.spaces import NAMES, TRAIN_ROWS, Space
+from v2v_lite.teaching.comparison import short, space_of
+
 from . import cases
-from .results import DATASETS, MADE_BY, code_hash, data_hash
-from .table import short, space_of
+from .store import Task
 
 #: Self-learning on a short list of phases, one try. With fewer runs and rows of the
-#: anchors, one seed in three or so fails, and nothing compares.
+#: anchors, about one seed in three fails, and nothing compares.
 FIT = SelfLearnConfig(
     AnchorConfig(n_runs=24, sample_size=8192, n_clusters=32, n_init=100, vote_rounds=5),
     phases=(Phase(12, 2048, 0.05, 1.0, 0.3), Phase(5, 4096, 0.04, 0.6, 0.3)),
     n_init=1,
 )
+DATASETS = ("wiki", "documents/posts", "documents/emails", "documents/notes")
 PAIRED = ("procrustes", "whitened")
 MOST_PAIRS = 8192  # that a paired reference learns from
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Base of the tasks: a row is measured again when its code or data change."""
+class Case(Task):
+    """One unpaired fit of a case, its paired references, similarities and diagnosis."""
 
-    @property
-    def key(self) -> str:
-        values = "-".join(str(value) for value in asdict(self).values())
-        return f"{type(self).__name__.lower()}-{values}"
-
-    @property
-    def code(self) -> str:
-        return code_hash(MADE_BY["geometry"]) + data_hash(DATASETS["geometry"])
-
-
-@dataclass(frozen=True)
-class Case(Measured):
-    """One unpaired fit of a case, its paired references, likenesses and diagnosis."""
-
+    DATASETS: ClassVar = DATASETS
     source: str
     target: str
     change: str
@@ -80,9 +77,10 @@ class Case(Measured):
 
 
 @dataclass(frozen=True)
-class Pairwise(Measured):
+class Pairwise(Task):
     """One directed fit between two of four spaces whose texts are all different."""
 
+    DATASETS: ClassVar = DATASETS
     source: str
     target: str
     rows: int
@@ -99,9 +97,10 @@ class Pairwise(Measured):
 
 
 @dataclass(frozen=True)
-class Synchronised(Measured):
+class Synchronised(Task):
     """What synchronising does to the twelve maps of four spaces."""
 
+    DATASETS: ClassVar = DATASETS
     rows: int
     pool: int
     seed: int
@@ -142,9 +141,10 @@ def _three(spaces, maps, pair: tuple[str, str], third: str) -> Consensus:
 
 
 @dataclass(frozen=True)
-class Gromov(Measured):
+class Gromov(Task):
     """Gromov-Wasserstein with the same texts on both sides, their order hidden."""
 
+    DATASETS: ClassVar = DATASETS
     method: str
     source: str
     target: str
@@ -177,7 +177,7 @@ def quarters(rows: int, seed: int) -> dict[str, Space]:
 
 
 def closure(consensus: Consensus, maps: dict) -> dict:
-    """How far from home cycles of three lead, as a share of the home's norm.
+    """How far cycles of three maps are from the identity, as a share of its norm.
 
     Of rotations: round triangles of spaces as wide as the frame; through WordLlama,
     which is narrower, with what its frame alone implies; and of the pairwise maps.
@@ -202,7 +202,7 @@ def closure(consensus: Consensus, maps: dict) -> dict:
     ]
     return {
         "triangles": short(max(t.item() for t in triangles)),
-        "through": short(max(t.item() for t in through)),
+        "via_narrow_space": short(max(t.item() for t in through)),
         "implied": short(max(t.item() for t in implied)),
         "pairwise_apart": short(statistics.median(apart)),
     }

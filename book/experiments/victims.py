@@ -1,4 +1,4 @@
-"""What is stolen in the bench of privacy: documents, labels in words, the truth."""
+"""What is stolen in the experiments of privacy: documents, their labels, the truth."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from pathlib import Path
 
 import torch
 
-from ..privacy import Leak, label_vectors
-from ..privacy.attributes import read_described
-from ..spaces import document_space, encode, load_documents, read_corpus
-from .table import short
+from v2v_lite.privacy import Leak, label_vectors
+from v2v_lite.privacy.attributes import read_described
+from v2v_lite.spaces import document_space, encode, load_documents, read_corpus
+from v2v_lite.teaching.comparison import short
 
 ATTACKER, TWEETS = "minilm", "tweets"
 
 
 @lru_cache(maxsize=16)
-def loot_of(name: str, victim: str, tweets: str = "") -> dict:
+def victim_data(name: str, victim: str, tweets: str = "") -> dict:
     """What was stolen, what the attacker owns, and, for scoring, the truth."""
     if name == TWEETS:
         return _tweets(victim, tweets)
     private, public = (load_documents(name, part) for part in ("private", "public"))
     return {
-        "hot": private.hot(),
+        "multi_hot": private.hot(),
         "names": [label.key for label in private.labels],
         "labels": words_of(private.labels),
         "stolen": document_space(private, victim).vectors,
@@ -49,13 +49,13 @@ def _tweets(victim: str, path: str) -> dict:
     described = {x.name: x for x in read_described(Path(path).with_name("labels.csv"))}
     labels = tuple(described[label.name] for label in tweets.labels)
     return {
-        "hot": tweets.hot(),
+        "multi_hot": tweets.hot(),
         "names": [label.key for label in labels],
         "labels": words_of(labels),
         "stolen": encoded(path, victim),
         "truth": encoded(path, ATTACKER),
         # Texts of the same kind that the attacker owns: our public posts.
-        "own": loot_of("posts", victim)["own"],
+        "own": victim_data("posts", victim)["own"],
         "inside": None,
     }
 

@@ -1,27 +1,39 @@
-"""`v2v bench align`: the table of unpaired alignment, and the study of the diagnosis.
+"""The table of unpaired alignment, and the study of the diagnosis.
 
 Five parts: `main` (many seeds of one pair), `pairs` (all ordered bundled pairs, with
-peer, paired references and floors), `small` (few rows), `time` (ours against the peer,
-alone on the machine), `diagnosis`.
+mini-vec2vec, paired references and baselines), `small` (few rows), `time` (ours against
+mini-vec2vec, alone on the machine), `diagnosis`.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
-from ..align import METHODS
-from ..align.base import Translator
-from ..spaces import NAMES
-from . import diagnosis
-from .pool import Store, Task, run_all
-from .results import DATASETS, code_hash, data_hash
-from .table import FLOORS, OURS, PAIRED, PEER, measure, row_of, split_of, summary
+from v2v_lite.align.base import Translator
+from v2v_lite.spaces import NAMES
+from v2v_lite.teaching import comparison
+from v2v_lite.teaching.comparison import (
+    BASELINES,
+    MINI,
+    OURS,
+    PAIRED,
+    row_of,
+    split_of,
+    summary,
+)
+
+from . import diagnosis_study
+from .recheck import Recheck, spread_of
+from .store import Store, Task
+from .workers import run_all
 
 STUDY = (
     ("minilm", "granite"),
@@ -29,7 +41,7 @@ STUDY = (
     ("wordllama", "arctic"),
 )
 PARTS = ("main", "pairs", "small", "time", "diagnosis")
-SCORED = ("measure/retrieval", "spaces/splits")
+DATASETS = ("wiki",)
 
 
 @dataclass(frozen=True)
@@ -46,12 +58,13 @@ class Plan:
     study_seeds: int = 2
     repeats: int = 3
     ours: str = OURS
-    peer: str = PEER
-    once: tuple[str, ...] = FLOORS + PAIRED
-    fitted: tuple[str, ...] = diagnosis.FITTED
-    spoiled: tuple[str, ...] = diagnosis.SPOILED
+    published: str = MINI
+    once: tuple[str, ...] = BASELINES + PAIRED
+    fitted: tuple[str, ...] = diagnosis_study.FITTED
+    corrupted: tuple[str, ...] = diagnosis_study.CORRUPTED
 
 
+FULL = Plan()
 QUICK = Plan(
     pairs=(("minilm", "granite"), ("granite", "wordllama")),
     study_pairs=(("minilm", "granite"),),
@@ -60,9 +73,10 @@ QUICK = Plan(
 
 
 @dataclass(frozen=True)
-class Fit:
+class Fit(Task):
     """One fit of a method, or of a bad `recipe`; keeps the translator for later."""
 
+    DATASETS: ClassVar = DATASETS
     method: str
     source: str
     target: str
@@ -70,89 +84,61 @@ class Fit:
     seed: int = 0
     recipe: str = ""
 
-    @property
-    def key(self) -> str:
-        # The random method and the random recipe are two things.
-        name = f"{self.method}.{self.recipe}" if self.recipe else self.method
-        return f"{name}-{self.source}-{self.target}-{self.n_train}-{self.seed}"
-
-    @property
-    def code(self) -> str:
-        home = METHODS[self.method].__module__.rpartition(".")[2]
-        recipes = ("bench/diagnosis",) if self.recipe else ()
-        made_by = (f"align/{home}", *SCORED, *recipes)
-        return code_hash(made_by) + data_hash(DATASETS["align"])
-
     def run(self, work: Path) -> dict:
         who = {"source": self.source, "target": self.target, "n_train": self.n_train}
         if self.recipe:
             row, model = self._run_recipe(work)
         else:
-            row, model = measure(self.method, *who.values(), self.seed)
+            row, model = comparison.measure(self.method, *who.values(), self.seed)
         model.save(work / "fits" / self.key)
         return who | {"recipe": self.recipe or self.method} | row
 
     def _run_recipe(self, work: Path) -> tuple[dict, Translator]:
         split = split_of(self.source, self.target, self.n_train, self.seed)
         start = time.perf_counter()
-        if self.recipe in diagnosis.SPOILED:
+        if self.recipe in diagnosis_study.CORRUPTED:
             full = Fit(self.method, self.source, self.target, self.n_train, self.seed)
             model = Translator.load(work / "fits" / full.key)
-            model = diagnosis.spoil(self.recipe, model, split)
+            model = diagnosis_study.corrupt(self.recipe, model, split)
         else:
-            model = diagnosis.fit_badly(self.recipe, split)
+            model = diagnosis_study.fit_badly(self.recipe, split)
         return row_of(model, split, time.perf_counter() - start), model
 
 
 @dataclass(frozen=True)
-class Diagnosed:
-    """The diagnosis of a fit, on rows it has not seen, without and with rivals."""
+class Diagnosed(Task):
+    """The diagnosis of a fit, on rows it has not seen, without and with other seeds."""
 
+    DATASETS: ClassVar = DATASETS
     fit: Fit
-    rivals: tuple[Fit, ...] = ()
-
-    @property
-    def key(self) -> str:
-        return f"diagnosis-{self.fit.key}-{len(self.rivals)}"
-
-    @property
-    def code(self) -> str:
-        return self.fit.code + code_hash(("align/diagnosis",))
+    others: tuple[Fit, ...] = ()
 
     def run(self, work: Path) -> dict:
-        from ..align.diagnosis import diagnose
+        from v2v_lite.align.diagnosis import diagnose
 
         fit = self.fit
         split = split_of(fit.source, fit.target, fit.n_train, fit.seed)
-        model, *rivals = (
-            Translator.load(work / "fits" / f.key) for f in (fit, *self.rivals)
+        model, *others = (
+            Translator.load(work / "fits" / f.key) for f in (fit, *self.others)
         )
-        found = diagnose(model, *split.unseen(), other_seeds=rivals)
+        found = diagnose(model, *split.unseen(), other_seeds=others)
         return found.as_dict()
 
 
 @dataclass(frozen=True)
-class Timing:
-    """Seconds of ours and of the peer, one after the other, in a process alone."""
+class Timing(Task):
+    """Seconds of ours and of mini-vec2vec, one after the other, in a process alone."""
 
+    DATASETS: ClassVar = DATASETS
     methods: tuple[str, ...]
     source: str
     target: str
     n_train: int
     repeat: int
 
-    @property
-    def key(self) -> str:
-        return f"time-{self.source}-{self.target}-{self.n_train}-{self.repeat}"
-
-    @property
-    def code(self) -> str:
-        fits = [Fit(m, self.source, self.target, self.n_train) for m in self.methods]
-        return "".join(fit.code for fit in fits)
-
     def run(self, work: Path) -> dict:
         who = self.source, self.target, self.n_train, self.repeat
-        taken = {m: measure(m, *who)[0]["seconds"] for m in self.methods}
+        taken = {m: comparison.measure(m, *who)[0]["seconds"] for m in self.methods}
         return taken | {"threads": torch.get_num_threads()}
 
 
@@ -164,12 +150,12 @@ def tasks_of(part: str, plan: Plan) -> list[list[Task]]:
     if part == "small":
         return [[Fit(p.ours, *p.main, p.n_small, seed) for seed in range(p.seeds)]]
     if part == "time":
-        both = p.ours, p.peer
+        both = p.ours, p.published
         return [[Timing(both, *p.main, n, r) for r in range(p.repeats)]]
     if part == "pairs":
         many = [
             Fit(method, *pair, n, seed)
-            for method in (p.peer, p.ours)  # the slow one first fills both cores
+            for method in (p.published, p.ours)  # the slow one first fills both cores
             for pair in p.pairs
             for seed in range(p.seeds)
         ]
@@ -178,23 +164,23 @@ def tasks_of(part: str, plan: Plan) -> list[list[Task]]:
 
 
 def _study_tasks(plan: Plan) -> list[list[Task]]:
-    fits, spoiled, diagnoses = [], [], []
+    fits, corrupted, diagnoses = [], [], []
     for pair in plan.study_pairs:
         for n, seeds in ((plan.n_train, plan.seeds), (plan.n_small, plan.study_seeds)):
             full = [Fit(plan.ours, *pair, n, seed) for seed in range(seeds)]
             bad = [Fit(plan.ours, *pair, n, 0, recipe) for recipe in plan.fitted]
-            hand = [Fit(plan.ours, *pair, n, 0, recipe) for recipe in plan.spoiled]
+            hand = [Fit(plan.ours, *pair, n, 0, recipe) for recipe in plan.corrupted]
             fits += full + bad
-            spoiled += hand
+            corrupted += hand
             diagnoses += [Diagnosed(fit) for fit in full + bad + hand]
-            # Agreement between seeds: each run beside another seed's.
+            # Agreement between seeds: each run with another seed's.
             others = [full[0], *bad] if seeds > 1 else []
             diagnoses += [Diagnosed(fit, (full[-1],)) for fit in others]
-    return [fits, spoiled, diagnoses]
+    return [fits, corrupted, diagnoses]
 
 
-def run(
-    plan: Plan, work: Path, parts: tuple[str, ...] = PARTS, jobs: int = 2
+def measure(
+    plan: Plan, work: Path, parts: Sequence[str] = PARTS, jobs: int = 2
 ) -> tuple[dict, list[str]]:
     """Measure the parts into `work`; the table so far, and the parts it still lacks."""
     store = Store(work / "align.json")
@@ -232,7 +218,7 @@ def _pairs(plan: Plan, rows: dict) -> list[dict]:
     table = []
     for source, target in plan.pairs:
         entry: dict = {"source": source, "target": target}
-        for method in (*plan.once, plan.peer, plan.ours):
+        for method in (*plan.once, plan.published, plan.ours):
             of = [
                 row
                 for fit, row in rows.items()
@@ -245,7 +231,7 @@ def _pairs(plan: Plan, rows: dict) -> list[dict]:
 
 def _times(plan: Plan, rows: dict) -> dict:
     runs = list(rows.values())
-    both = (plan.ours, plan.peer)
+    both = (plan.ours, plan.published)
     seconds = {m: statistics.median(run[m] for run in runs) for m in both}
     return {"seconds": seconds, "threads": runs[0]["threads"], "runs": runs}
 
@@ -257,8 +243,10 @@ def _study(plan: Plan, rows: dict) -> dict:
             fit = rows[task.fit]
             keep = ("source", "target", "n_train", "recipe", "seed", "rank", "top1")
             run = {key: fit[key] for key in keep} | found
-            (beside if task.rivals else alone).append(run)
-    return diagnosis.study(alone) | {"with_rivals": diagnosis.study(beside)}
+            (beside if task.others else alone).append(run)
+    return diagnosis_study.study(alone) | {
+        "with_other_seeds": diagnosis_study.study(beside)
+    }
 
 
 _ASSEMBLE = {
@@ -268,3 +256,71 @@ _ASSEMBLE = {
     "time": _times,
     "diagnosis": _study,
 }
+
+
+def lines(table: dict) -> list[str]:
+    """The table in short, for people."""
+    text = []
+    for part in ("main", "small"):
+        if part in table:
+            found = table[part]
+            text.append(f"{part}: {found['source']} to {found['target']}")
+            text += comparison.lines({OURS: found[OURS]})
+    for entry in table.get("pairs", ()):
+        ours, mini = entry[OURS]["top1"], entry[MINI]["top1"]
+        text.append(
+            f"{entry['source']} to {entry['target']}: top-1 {ours['median']:.3f} "
+            f"(mini-vec2vec {mini['median']:.3f}, "
+            f"paired Procrustes {entry['procrustes']['top1']['median']:.3f})"
+        )
+    if "time" in table:
+        s = table["time"]["seconds"]
+        text.append(f"time: ours {s[OURS]:.1f} s, mini-vec2vec {s[MINI]:.1f} s")
+    if "diagnosis" in table:
+        d = table["diagnosis"]
+        low, rho = d["auc_min"], d["spearman"]
+        text.append(f"diagnosis: least AUC {low}, Spearman {rho:.3f}")
+    return text
+
+
+def recheck(table: dict, work: Path) -> Recheck:
+    """Seed 0 of the small fits with its diagnosis, and Procrustes with all pairs."""
+    small, n = table["small"], table["n_small"]
+    fit = Fit(OURS, small["source"], small["target"], n, 0)
+    row = fit.run(work)
+    row |= {"diagnosis": Diagnosed(fit).run(work)["score"]}
+    stored = small["runs"][0]
+    where = {"source": fit.source, "target": fit.target, "n_train": n}
+    where |= {"recipe": OURS, "seed": 0}
+    studied = [r for r in table["diagnosis"]["runs"] if where.items() <= r.items()]
+    entry = next(
+        e for e in table["pairs"]
+        if (e["source"], e["target"]) == (fit.source, fit.target)
+    )  # fmt: skip
+    paired, _ = comparison.measure(
+        "procrustes", fit.source, fit.target, table["n_train"]
+    )
+    over = {key: [run[key] for run in small["runs"]] for key in ("top1", "rank")}
+    return Recheck(
+        f"small, seed 0: {OURS} on {n:,} rows a side, and Procrustes with pairs",
+        {
+            "top1": stored["top1"],
+            "rank": stored["rank"],
+            "diagnosis": studied[0]["score"],
+            "procrustes top1": entry["procrustes"]["top1"]["median"],
+        },
+        {
+            "top1": row["top1"],
+            "rank": row["rank"],
+            "diagnosis": row["diagnosis"],
+            "procrustes top1": paired["top1"],
+        },
+        {
+            "top1": spread_of(over["top1"], 0.005),
+            "rank": spread_of(over["rank"], 0.05),
+            "diagnosis": 0.05,
+            "procrustes top1": 0.002,
+        },
+        "top-1 and rank: 3 standard deviations over the seeds of the row; the "
+        "diagnosis .05 of its scale of 0 to 1; Procrustes, which draws nothing, .002",
+    )

@@ -1,7 +1,7 @@
-"""The diagnosis put to the test: good runs, stopped ones, sabotaged ones, frauds.
+"""Validates the diagnosis on full, early-stopped, corrupted and unalignable fits.
 
 A diagnosis is of use when it tells these apart without pairs. Some recipes fit badly on
-purpose; others spoil a good map by hand, so that every degree of wrong occurs.
+purpose; others corrupt a good map by hand, so that every degree of error occurs.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..align import LinearTranslator, centred
-from ..align.selflearn import SelfLearn, SelfLearnConfig
-from ..spaces import Space, Split, unit
+from v2v_lite.align import LinearTranslator, centred
+from v2v_lite.align.selflearn import SelfLearn, SelfLearnConfig
+from v2v_lite.spaces import Space, Split, unit
 
 FAILED = 100  # a mean rank above this in a pool of 4,096 is a failure
 TINY = 600
 FITTED = ("anchors", "early", "weak", "tiny", "noise")
-SPOILED = ("random", "axes", "blend30", "blend50", "blend70", "twist8", "twist64")
+CORRUPTED = ("random", "axes", "blend30", "blend50", "blend70", "twist8", "twist64")
 
 
 def fit_badly(recipe: str, split: Split) -> LinearTranslator:
@@ -48,12 +48,12 @@ def fit_badly(recipe: str, split: Split) -> LinearTranslator:
     return SelfLearn(c).fit(source, target, seed=split.seed)
 
 
-def spoil(recipe: str, good: LinearTranslator, split: Split) -> LinearTranslator:
+def corrupt(recipe: str, good: LinearTranslator, split: Split) -> LinearTranslator:
     """The fitted `good` with its map replaced (changed in place, and returned).
 
     random: a random map. axes: principal axes matched by order, signs by skewness.
     blendP: P percent of a random map in it. twistK: K leading directions of the target
-    turned at random among themselves.
+    rotated at random among themselves.
     """
     generator = torch.Generator().manual_seed(split.seed)
     (x, _), (y, _) = centred(split.source), centred(split.target)
@@ -73,7 +73,7 @@ def spoil(recipe: str, good: LinearTranslator, split: Split) -> LinearTranslator
         turn, _ = torch.linalg.qr(torch.randn(k, k, generator=generator))
         good.weight = good.weight + good.weight @ axes @ (turn - torch.eye(k)) @ axes.T
     else:
-        raise ValueError(f"recipe {recipe!r}; known are {SPOILED}")
+        raise ValueError(f"recipe {recipe!r}; known are {CORRUPTED}")
     return good
 
 

@@ -1,4 +1,7 @@
-"""One row of the tables: a method fitted on a split, scored on the pool; summaries."""
+"""One row of a table: a method fitted on a split and scored on the pool; summaries.
+
+The demo, the chapters and the experiments share it.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +16,26 @@ import torch
 from ..align import METHODS
 from ..align.base import Translator
 from ..measure import score
-from ..spaces import EVAL_ROWS, Split, load, unpaired
+from ..spaces import EVAL_ROWS, Space, Split, load, unpaired
 
-OURS, PEER = "selflearn", "mini"
-FLOORS = ("identity", "mean", "random")
+__all__ = [
+    "BASELINES", "KINDS", "MINI", "NUMBERS", "OURS", "PAIRED", "fit", "lines",
+    "measure", "row_of", "rows_with", "short", "space_of", "split_of", "summary",
+]  # fmt: skip
+
+OURS, MINI = "selflearn", "mini"
+BASELINES = ("identity", "mean", "random")
 PAIRED = ("procrustes", "whitened", "ridge", "mlp")
 KINDS = {
-    **dict.fromkeys(FLOORS, "floor"),
-    PEER: "peer",
+    **dict.fromkeys(BASELINES, "baseline"),
+    MINI: "published",
     OURS: "ours",
     **dict.fromkeys(PAIRED, "paired"),
 }
 NUMBERS = ("top1", "top5", "rank", "cosine", "centred_cosine", "foscttm")
 
 
-#: A bench asks for the same four spaces a thousand times.
+#: An experiment asks for the same four spaces a thousand times.
 space_of = lru_cache(maxsize=8)(load)
 
 
@@ -46,19 +54,19 @@ def fit(
     A paired reference learns from as many rows as the unpaired methods see on both
     sides together, with their partners: twice `n_train` pairs.
     """
-    sides = split.source, split.target
+    x, y = split.source, split.target
     if model.paired:
-        both = torch.cat([split.source.ids, split.target.ids])
-        sides = tuple(rows_with(space_of(s, "train"), both) for s in (source, target))
+        both = torch.cat([_ids(x), _ids(y)])
+        x, y = (rows_with(space_of(s, "train"), both) for s in (source, target))
     start = time.perf_counter()
-    model.fit(*sides, seed=split.seed, progress=progress)
+    model.fit(x, y, seed=split.seed, progress=progress)
     return time.perf_counter() - start
 
 
 def row_of(model: Translator, split: Split, seconds: float) -> dict:
     """The numbers of a fitted model on the split's evaluation pairs."""
     found = score(model.translate(split.eval_source), split.eval_target)
-    row = {"seed": split.seed, "pool": found.pool}
+    row: dict[str, float] = {"seed": split.seed, "pool": found.pool}
     row |= {key: short(getattr(found, key).mean) for key in NUMBERS}
     row |= {f"{key}_se": short(getattr(found, key).se) for key in ("top1", "rank")}
     return row | {"seconds": round(seconds, 2), "threads": torch.get_num_threads()}
@@ -100,12 +108,12 @@ def summary(rows: Iterable[dict], keys: Sequence[str] = (*NUMBERS, "seconds")) -
 
 def lines(summaries: dict[str, dict]) -> list[str]:
     """The summaries by method as an aligned text table: median (min to max)."""
-    head = f"{'method':<11}{'kind':<8}{'seeds':>5}  {'top-1':<24}{'rank':<25}"
+    head = f"{'method':<11}{'kind':<10}{'seeds':>5}  {'top-1':<24}{'rank':<25}"
     text = [head + f"{'cosine':>7}{'centred':>9}{'seconds':>9}"]
     for name, s in summaries.items():
         top1, rank = _spread(s["top1"], ".3f"), _spread(s["rank"], ".2f")
         text.append(
-            f"{name:<11}{KINDS[name]:<8}{s['seeds']:>5}  {top1:<24}{rank:<25}"
+            f"{name:<11}{KINDS[name]:<10}{s['seeds']:>5}  {top1:<24}{rank:<25}"
             f"{s['cosine']['median']:>7.3f}{s['centred_cosine']['median']:>9.3f}"
             f"{s['seconds']['median']:>9.1f}"
         )
@@ -122,7 +130,14 @@ def _spread(s: dict, form: str) -> str:
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
-def rows_with(space, ids: torch.Tensor):
-    # In the order of the space, which is the same for both encoders: pairs stay pairs.
-    # The mean becomes that of these rows alone.
-    return replace(space.take(torch.isin(space.ids, ids)), mean=None)
+def rows_with(space: Space, ids: torch.Tensor) -> Space:
+    """The rows whose texts are among `ids`, around the mean of these rows alone.
+
+    They keep the space's order, which is the same for both encoders: pairs stay pairs.
+    """
+    return replace(space.take(torch.isin(_ids(space), ids)), mean=None)
+
+
+def _ids(space: Space) -> torch.Tensor:
+    assert space.ids is not None, "bundled spaces know their texts"
+    return space.ids

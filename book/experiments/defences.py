@@ -1,10 +1,11 @@
-"""The defences put to the test: what each hides from an unpaired attack, what it costs.
+"""What each defence hides from an unpaired attack, and what it costs.
 
-The owner defends the whole database. The attacker steals it, learns a translator on the
-defended vectors (`data/wiki`) to his own, adapts it to the defended documents and reads
-their labels. "mirror" is one who knows the method but not the key, and does to his own
-rows what was done to the stolen ones; "reads" one who reads fresh noise eight times.
-"paired" is a stronger one: he knows which of his own texts each row of wiki is.
+The owner defends the whole database. Attackers steal it, learn a translator on the
+defended vectors (`data/wiki`) to their own, adapt it to the defended documents and
+infer their labels. An "adaptive" attacker knows the method but not the key, and does to
+their own rows what was done to the stolen ones; an "averaging" one reads fresh noise
+eight times. A "paired" one is stronger: they know which of their own texts each row of
+wiki is.
 """
 
 from __future__ import annotations
@@ -13,21 +14,24 @@ import statistics
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 
-from ..align import METHODS, SelfLearn
-from ..align.anchors import AnchorConfig
-from ..align.selflearn import Phase, SelfLearnConfig
-from ..measure import score
-from ..privacy import adapt, leak, recentre, scores
-from ..privacy.defenses import Defense, crossing, recall
-from ..spaces import Space, document_space, load_documents, unit
-from .loot import ATTACKER, numbers, words_of
-from .results import DATASETS, MADE_BY, code_hash, data_hash
-from .table import short, space_of, split_of
+from v2v_lite.align import METHODS, SelfLearn
+from v2v_lite.align.anchors import AnchorConfig
+from v2v_lite.align.selflearn import Phase, SelfLearnConfig
+from v2v_lite.measure import score
+from v2v_lite.privacy import adapt, leak, recentre, scores
+from v2v_lite.privacy.defenses import Defense, crossing, recall
+from v2v_lite.spaces import Space, document_space, load_documents, unit
+from v2v_lite.teaching.comparison import short, space_of, split_of
 
+from .store import Task
+from .victims import ATTACKER, numbers, words_of
+
+DATASETS = ("wiki", "documents/posts", "documents/emails", "documents/notes")
 READS, SETS = 8, ("posts", "notes")
 NOISE = (0.25, 0.5, 1.0, 1.5, 2.0)
 CONFIG = SelfLearnConfig(
@@ -44,7 +48,7 @@ SETTINGS = (
     ("average", 8), ("drop", 8), ("drop", 32),
 )  # fmt: skip
 #: Every noise, and of the others one strength each.
-MIRRORED = (
+ADAPTIVE = (
     *(("noise", s) for s in NOISE), ("truncate", 96), ("quantise", 1), ("stretch", 1.0),
     ("bend", 2.0), ("average", 8), ("drop", 8),
 )  # fmt: skip
@@ -59,7 +63,7 @@ class Plan:
     seeds: int = 3
     paired_seeds: int = 5
     settings: tuple[tuple[str, float], ...] = SETTINGS
-    mirrored: tuple[tuple[str, float], ...] = MIRRORED
+    adaptive: tuple[tuple[str, float], ...] = ADAPTIVE
 
 
 QUICK = Plan(
@@ -70,14 +74,15 @@ QUICK = Plan(
         ("keyed-noise", 1.0), ("truncate", 96), ("quantise", 1), ("stretch", 1.0),
         ("bend", 1.0), ("bend", 2.0), ("bend", 3.0), ("average", 8), ("drop", 8),
     ),
-    mirrored=(("noise", 1.0), ("noise", 1.5), ("truncate", 96), ("bend", 2.0)),
+    adaptive=(("noise", 1.0), ("noise", 1.5), ("truncate", 96), ("bend", 2.0)),
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Defended:
+class DefenceTrial(Task):
     """One defence, attacked in one way."""
 
+    DATASETS: ClassVar = DATASETS
     victim: str
     n_train: int
     seed: int
@@ -85,29 +90,19 @@ class Defended:
     strength: float = 0.0
     attack: str = "plain"
 
-    @property
-    def key(self) -> str:
-        who = f"{self.victim}-{self.n_train}-{self.seed}"
-        return f"defended-{who}-{self.kind or 'none'}-{self.strength:g}-{self.attack}"
-
-    @property
-    def code(self) -> str:
-        made_by = code_hash((*MADE_BY["privacy"], "align/selflearn"))
-        return made_by + data_hash(DATASETS["privacy"]) + repr(CONFIG)
-
     def run(self, work: Path) -> dict:
         split = split_of(self.victim, ATTACKER, self.n_train, self.seed)
         base, mine = split.source.vectors, split.target.vectors
-        # Keys differ between seeds, and never the attacker's from the owner's by luck.
+        # Keys differ between seeds; the attacker's never equals the owner's by luck.
         owner = (
             Defense(self.kind, self.strength, 1 + 10 * self.seed) if self.kind else None
         )
-        mirror = owner.mirror() if owner and self.attack == "mirror" else None
+        mirror = owner.mirror() if owner and self.attack == "adaptive" else None
 
         def stolen(x, part=0):  # each part of the database has noise of its own
             if owner is None:
                 return x
-            reads = range(READS if self.attack == "reads" else 1)
+            reads = range(READS if self.attack == "averaging" else 1)
             drawn = [owner.store(x, base, part * READS + r) for r in reads]
             return unit(torch.stack(drawn).mean(0))
 
@@ -132,15 +127,15 @@ class Defended:
         }  # fmt: skip
         for part, name in enumerate(SETS, 2):
             private, public = (load_documents(name, s) for s in ("private", "public"))
-            loot = stolen(document_space(private, self.victim).vectors, part)
+            hidden = stolen(document_space(private, self.victim).vectors, part)
             hot = private.hot()
             texts = own(document_space(public, ATTACKER).vectors)
             labels = own(words_of(private.labels), asked=True)
             if self.attack == "paired":
-                adapted = recentre(model, loot, texts)
+                adapted = recentre(model, hidden, texts)
             else:
-                adapted = adapt(model, loot, texts, source, target)
-            best = scores(adapted.translate(loot), labels)
+                adapted = adapt(model, hidden, texts, source, target)
+            best = scores(adapted.translate(hidden), labels)
             row[name] = numbers(leak(best, hot))
             hits = hot.gather(1, best.argmax(1, keepdim=True))[:, 0]
             row[f"{name}_hits"] = "".join("01"[hit] for hit in hits.tolist())
@@ -155,27 +150,27 @@ class Defended:
         return {"recall": short(found.mean), "recall_se": short(found.se)}
 
 
-def tasks_of(plan: Plan) -> list[Defended]:
+def tasks_of(plan: Plan) -> list[DefenceTrial]:
     """One task for each defence, attack and seed."""
     found = []
     for seed in range(plan.seeds):
         who = plan.victim, plan.n_train, seed
-        found.append(Defended(*who))
-        found += [Defended(*who, *setting) for setting in plan.settings]
-        found += [Defended(*who, *s, "mirror") for s in plan.mirrored]
-        fresh = [s for s in plan.mirrored if s[0] == "noise"]
-        found += [Defended(*who, *s, "reads") for s in fresh]
+        found.append(DefenceTrial(*who))
+        found += [DefenceTrial(*who, *setting) for setting in plan.settings]
+        found += [DefenceTrial(*who, *s, "adaptive") for s in plan.adaptive]
+        fresh = [s for s in plan.adaptive if s[0] == "noise"]
+        found += [DefenceTrial(*who, *s, "averaging") for s in fresh]
     for seed in range(plan.paired_seeds):
         who = plan.victim, plan.n_train, seed
         found += [
-            Defended(*who, *setting, attack="paired")
+            DefenceTrial(*who, *setting, attack="paired")
             for setting in (("", 0.0), *plan.settings)
         ]
     return found
 
 
 def assemble(plan: Plan, rows: list[dict]) -> dict:
-    """Shares of the undefended reading, by defence and attack, and what halves it."""
+    """Shares of the undefended leakage, by defence and attack, and what halves it."""
     references = {name: _reference(name) for name in SETS}
     groups: dict[tuple, list[dict]] = {}
     for row in rows:
@@ -186,25 +181,25 @@ def assemble(plan: Plan, rows: list[dict]) -> dict:
         for key in ("top1", "rank", "recall"):
             entry[key] = [row[key] for row in members]
         entry["recall_se"] = members[0]["recall_se"]
-        for name, (floor, ideal) in references.items():
+        for name, (baseline, ideal) in references.items():
             tops = [row[name]["top1"] for row in members]
             entry[name] = {
                 "top1": tops,
                 "map": [row[name]["map"] for row in members],
-                "share": [short((top - floor) / (ideal - floor)) for top in tops],
+                "share": [short((top - baseline) / (ideal - baseline)) for top in tops],
             }
         table.append(entry)
     return {
         "victim": plan.victim,
         "n_train": plan.n_train,
         "pool": rows[0]["pool"],
-        "floor": {name: low for name, (low, _) in references.items()},
+        "baseline": {name: low for name, (low, _) in references.items()},
         "ideal": {name: high for name, (_, high) in references.items()},
         "rows": table,
-        "half": {
-            f"{name}, {attack}": halving(rows, name, references[name][0], attack)
+        "half_effect": {
+            f"{name}, {attack}": half_effect(rows, name, references[name][0], attack)
             for name in SETS
-            for attack in ("plain", "mirror", "reads", "paired")
+            for attack in ("plain", "adaptive", "averaging", "paired")
             if noises(rows, attack) == noises(rows, "plain")  # else no fair comparison
         },
     }
@@ -221,8 +216,8 @@ def _partners(source: Space) -> Space:
 def _reference(name: str) -> tuple[float, float]:
     private = load_documents(name, "private")
     hot, truth = private.hot(), document_space(private, ATTACKER)
-    told = leak(scores(truth, words_of(private.labels)), hot)
-    return short(hot.float().mean(0).max().item()), short(told.top[1].mean)
+    known = leak(scores(truth, words_of(private.labels)), hot)
+    return short(hot.float().mean(0).max().item()), short(known.top[1].mean)
 
 
 def noises(rows: list[dict], attack: str) -> set[float]:
@@ -231,12 +226,13 @@ def noises(rows: list[dict], attack: str) -> set[float]:
     return {r["strength"] for r in rows if (r["kind"], r["attack"]) == which}
 
 
-def halving(
-    rows: list[dict], name: str, floor: float, attack: str, draws: int = 400
+def half_effect(
+    rows: list[dict], name: str, baseline: float, attack: str, draws: int = 400
 ) -> dict | None:
-    """The noise at which what is read above the floor falls to half of the undefended,
-    and the recall there: the mean over seeds, and the 2.5 and 97.5 % points over draws
-    of a seed and, with replacement, of documents. None where a draw never gets there.
+    """The noise that halves what is inferred above the baseline, and the recall there.
+
+    The mean over seeds, and the 2.5 and 97.5 % points over draws of a seed and, with
+    replacement, of documents. None where a draw never gets there.
     """
     curves = []
     rows = [row for row in rows if (row["attack"] == "paired") == (attack == "paired")]
@@ -254,7 +250,7 @@ def halving(
 
     def at(curve, documents):
         x, hits, z = curve
-        y = (hits[:, documents].mean(1) - floor).tolist()
+        y = (hits[:, documents].mean(1) - baseline).tolist()
         return crossing(x, y, y[0] / 2, z)
 
     everyone = np.arange(curves[0][1].shape[1])
@@ -278,18 +274,18 @@ def halving(
 
 
 def lines(table: dict) -> list[str]:
-    """The table in text: a line a defence and attack."""
+    """The table in text: one line per defence and attack."""
 
     mean = statistics.mean
     text = []
     for row in table["rows"]:
         name = f"{row['kind']} {row['strength']:g}"
         text.append(
-            f"{name:<16}{row['attack']:<8} recall {mean(row['recall']):.2f}  "
+            f"{name:<16}{row['attack']:<10} recall {mean(row['recall']):.2f}  "
             f"rank {mean(row['rank']):7.1f}  "
             + "  ".join(f"{s} {mean(row[s]['share']):.2f}" for s in SETS)
         )
-    for name, half in table["half"].items():
+    for name, half in table["half_effect"].items():
         if half:
             n, r = half["noise"], half["recall"]
             text.append(

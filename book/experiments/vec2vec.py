@@ -1,0 +1,234 @@
+"""What the SOUND preset adds to its initial map, seed by seed.
+
+Two parts. `coarse`: MiniLM to Granite from coarse anchors, many seeds, each compared
+with the same initial map trained without an adversarial loss; the initial map itself is
+what a learning rate of 0 leaves. `full`: every ordered pair from the full unpaired
+alignment, and whether the unsupervised score keeps the trained nets or the initial map.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import permutations
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from v2v_lite.measure import score
+from v2v_lite.spaces import NAMES, Split
+from v2v_lite.teaching.comparison import short, space_of, split_of, summary
+from v2v_lite.vec2vec.machine import Loop
+from v2v_lite.vec2vec.presets import SOUND, Preset
+
+from .recheck import Recheck, spread_of
+from .store import Store, Task
+from .workers import run_all
+
+DATASETS = ("wiki",)
+PARTS = ("coarse", "full")
+VARIANTS = ("ours", "without adversary")
+KEYS = ("top1", "rank")
+#: SOUND from the full alignment: singular values kept in the output transform and in
+#: what discriminators see, a lower temperature on more rows, and few small steps.
+REFINE = replace(
+    SOUND,
+    game=replace(SOUND.game, temperature=0.035, focus=(1.0, 1.0), spread=(0.0, 0.0)),
+    optim=replace(SOUND.optim, lr=0.01, batch=2048, steps=60),
+    start="selflearn",
+    anchor_runs=30,
+    read_out="shared",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured; the defaults are the book's."""
+
+    pair: tuple[str, str] = ("minilm", "granite")
+    seeds: int = 10
+    pairs: tuple[tuple[str, str], ...] = tuple(permutations(NAMES, 2))
+    full_seeds: int = 1
+    n_train: int = 16_384
+    steps: int = SOUND.optim.steps
+    control_steps: int = 250  # nothing moves after the first
+    full_steps: int = REFINE.optim.steps
+
+
+FULL = Plan()
+QUICK = Plan(seeds=2, pairs=(("minilm", "granite"),), n_train=2500, steps=20,
+             control_steps=20, full_steps=10)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trial(Task):
+    """One training of a variant of SOUND; its start and its end, scored with pairs."""
+
+    DATASETS: ClassVar = DATASETS
+    source: str
+    target: str
+    seed: int
+    variant: str
+    start: str
+    n_train: int
+    steps: int
+
+    @property
+    def preset(self) -> Preset:
+        """SOUND or REFINE with this trial's length, with an adversary or without."""
+        base = REFINE if self.start == REFINE.start else SOUND
+        loss = base.loss
+        if self.variant != "ours":
+            loss = replace(loss, output_game=0.0)
+        optim = replace(base.optim, steps=self.steps)
+        return replace(base, optim=optim, loss=loss)
+
+    def train(self, report: Callable[[dict], dict]) -> Any:
+        """Train on the CPU; `report` is called with the numbers of each evaluation."""
+        from v2v_lite.vec2vec.trainer import train
+
+        split = split_of(self.source, self.target, self.n_train, self.seed)
+        spaces = {self.source: split.source, self.target: split.target}
+        loop = Loop(evaluate_every=max(1, self.steps // 6), save_every=10**9)
+        return train(
+            spaces, self.preset, seed=self.seed, loop=loop, device="cpu",
+            report=lambda model: report(_metrics(model, split)),
+        )  # fmt: skip
+
+    def run(self, work: Path) -> dict:
+        clock = time.perf_counter()
+        found = self.train(lambda numbers: numbers)
+        seconds = time.perf_counter() - clock
+        logged = [r for r in found.history[0] if "report top1" in r]
+        at = [r["step"] for r in logged].index(found.steps[0])
+        return {
+            "source": self.source, "target": self.target, "seed": self.seed,
+            "pool": space_of(self.target, "eval").n,
+            "initial": _reported(logged[0]), "last": _reported(logged[-1]),
+            "chosen": _reported(logged[at]), "kept_step": found.steps[0],
+            "curve": [{"step": r["step"], "score": short(r["score"]), **_reported(r)}
+                      for r in logged],
+            "seconds": round(seconds, 1), "threads": torch.get_num_threads(),
+        }  # fmt: skip
+
+
+def measure(
+    plan: Plan, work: Path, parts: Sequence[str] = PARTS, jobs: int = 1
+) -> tuple[dict, list[str]]:
+    """Measure the parts into `work`; the table so far, and the parts it still lacks.
+
+    With `jobs=1` a trial has all threads, as its time is part of the result.
+    """
+    store = Store(work / "vec2vec.json")
+    for part in parts:
+        run_all(_trials(part, plan), store, jobs, part)
+    table, missing = {"n_train": plan.n_train, "steps": plan.steps}, []
+    table |= {"control_steps": plan.control_steps}
+    table |= {"full_steps": plan.full_steps, "full_lr": REFINE.optim.lr}
+    for part in PARTS:
+        rows = {trial: store.get(trial) for trial in _trials(part, plan)}
+        if None in rows.values():
+            missing.append(part)
+        else:
+            table[part] = _coarse(rows) if part == "coarse" else [*rows.values()]
+    return table, missing
+
+
+def lines(table: dict) -> list[str]:
+    """The table as text."""
+    text = []
+    for name, found in table.get("coarse", {}).items():
+        if name != "runs":
+            s = found["top1"]
+            text.append(
+                f"{name:17} {found['seeds']} seeds, top-1 {s['median']:.3f} "
+                f"({s['min']:.3f} to {s['max']:.3f}), "
+                f"rank {found['rank']['median']:.1f}"
+            )
+    for row in table.get("full", ()):
+        text.append(
+            f"{row['source']} to {row['target']}: "
+            f"initial {row['initial']['top1']:.3f}, "
+            f"last {row['last']['top1']:.3f}, kept step {row['kept_step']}"
+        )
+    return text
+
+
+def _trials(part: str, plan: Plan) -> list[Trial]:
+    size = plan.n_train
+    if part == "coarse":
+        lengths = {VARIANTS[0]: plan.steps, VARIANTS[1]: plan.control_steps}
+        return [
+            Trial(*plan.pair, seed, variant, SOUND.start, size, steps)
+            for seed in range(plan.seeds)
+            for variant, steps in lengths.items()
+        ]
+    return [
+        Trial(*pair, seed, "ours", REFINE.start, size, plan.full_steps)
+        for pair in plan.pairs
+        for seed in range(plan.full_seeds)
+    ]
+
+
+def _coarse(rows: dict[Trial, dict]) -> dict:
+    """Summaries of the initial map, without an adversarial loss, and of SOUND."""
+
+    def of(variant: str, when: str) -> dict:
+        some = [row for trial, row in rows.items() if trial.variant == variant]
+        return summary([row[when] | {"pool": row["pool"]} for row in some], KEYS)
+
+    return {
+        "initial map": of("ours", "initial"),
+        "without adversary": of("without adversary", "last"),
+        "ours": of("ours", "chosen"),
+        "runs": [{"variant": trial.variant} | row for trial, row in rows.items()],
+    }
+
+
+def _metrics(model, split: Split) -> dict[str, float]:
+    found = score(model.translate(split.eval_source), split.eval_target)
+    return {key: getattr(found, key).mean for key in KEYS}
+
+
+def _reported(record: dict) -> dict[str, float]:
+    return {key: short(record[f"report {key}"]) for key in KEYS}
+
+
+class Enough(Exception):
+    """Raised from a report, to end a training that has been seen long enough."""
+
+
+def recheck(table: dict, work: Path) -> Recheck:
+    """Seed 0 of the coarse part, from its initial map to the first evaluation."""
+    runs = [run for run in table["coarse"]["runs"] if run["variant"] == "ours"]
+    stored, plan = runs[0], replace(FULL, n_train=table["n_train"])
+    trial = _trials("coarse", plan)[0]
+    found: list[dict[str, float]] = []
+
+    def report(numbers: dict[str, float]) -> dict[str, float]:
+        found.append(numbers)
+        if len(found) == 2:
+            raise Enough
+        return numbers
+
+    with suppress(Enough):
+        trial.train(report)
+    at = stored["curve"][:2]
+    over = [[run["curve"][i]["top1"] for run in runs] for i in (0, 1)]
+    return Recheck(
+        f"coarse, seed {stored['seed']}: top-1 of the initial map and after "
+        f"{at[1]['step']} steps",
+        {f"step {point['step']}": point["top1"] for point in at},
+        {
+            f"step {point['step']}": short(new["top1"])
+            for point, new in zip(at, found, strict=True)
+        },
+        {
+            f"step {point['step']}": spread_of(values, 0.005)
+            for point, values in zip(at, over, strict=True)
+        },
+        "3 standard deviations over the seeds of the row at that step",
+    )

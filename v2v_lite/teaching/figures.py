@@ -1,0 +1,135 @@
+"""The book's theme of figures, and the few kinds of figure that chapters share.
+
+Every figure is a white card: legible on a light page and on a dark one alike. Colours
+are those of Okabe and Ito (2008), told apart by colour-blind readers too. The helpers
+take plain data and give a ``matplotlib.figure.Figure``; they never touch pyplot's
+global state, so nothing is drawn twice. ``picture(figure, alt)`` puts a figure on the
+page with the text that a screen reader speaks.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "CYCLE", "PALETTE", "figure_to_png", "img_tag", "new_figure", "picture",
+    "score_bars", "style",
+]  # fmt: skip
+
+#: Okabe and Ito's colours by their role in the book.
+PALETTE = {
+    "source": "#0072B2", "target": "#D55E00", "translated": "#009E73",
+    "ours": "#009E73", "published": "#E69F00", "reference": "#56B4E9",
+    "accent": "#CC79A7", "baseline": "#767676", "ink": "#1A1A1A",
+}  # fmt: skip
+CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#767676"]
+CARD = "background:#fff;border-radius:6px;padding:4px;max-width:100%;height:auto"
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The book's theme, for the figures made inside the ``with``; global state is kept.
+
+    >>> with style():
+    ...     figure = score_bars({"ours": (0.9, 0.01)}, xlabel="top-1")
+    >>> [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    ['ours']
+    """
+    import matplotlib
+    from cycler import cycler
+
+    theme: Any = {
+        "figure.facecolor": "white", "savefig.facecolor": "white",
+        "axes.facecolor": "white", "axes.prop_cycle": cycler(color=CYCLE),
+        "axes.spines.top": False, "axes.spines.right": False,
+        "axes.grid": True, "axes.axisbelow": True,
+        "axes.titlelocation": "left", "axes.titlesize": 11, "axes.labelsize": 10,
+        "grid.color": "#E3E3E3", "grid.linewidth": 0.6,
+        "font.size": 10, "legend.frameon": False, "lines.linewidth": 1.8,
+        "image.cmap": "cividis", "svg.hashsalt": "v2v",
+    }  # fmt: skip
+    with matplotlib.rc_context(theme):
+        yield
+
+
+def new_figure(
+    width: float = 6.4,
+    height: float = 3.6,
+    rows: int = 1,
+    columns: int = 1,
+    **options: Any,
+) -> tuple[Figure, Any]:
+    """A figure (size in inches) and its axes, made without pyplot."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def score_bars(
+    scores: Mapping[str, tuple[float, float]],
+    baselines: Sequence[str] = (),
+    reference: Sequence[str] = (),
+    xlabel: str = "top-1",
+    title: str = "",
+) -> Figure:
+    """One bar per method, from the top down; baselines grey, paired references blue.
+
+    `scores` holds a mean and its spread by name, between 0 and 1. Raises ValueError for
+    names among `baselines` and `reference` that have no score.
+    """
+    unknown = [n for n in (*baselines, *reference) if n not in scores]
+    if unknown:
+        raise ValueError(f"{unknown} are not among the scores: {list(scores)}")
+    names, (means, spreads) = list(scores), zip(*scores.values(), strict=True)
+    role = dict.fromkeys(reference, "reference") | dict.fromkeys(baselines, "baseline")
+    colours = [PALETTE[role.get(name, "ours")] for name in names]
+    figure, axes = new_figure(height=0.8 + 0.36 * len(names))
+    bars = axes.barh(names, means, xerr=spreads, color=colours, height=0.7, capsize=3)
+    axes.bar_label(bars, labels=[f"{m:.3f}" for m in means], padding=4, fontsize=9)
+    for bar, name in zip(bars, names, strict=True):
+        hatches = {"baseline": "..", "reference": "//"}
+        bar.set(hatch=hatches.get(role.get(name, ""), ""), edgecolor="white")
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.set(xlabel=xlabel, title=title, xlim=(0, 1.12))
+    return figure
+
+
+def figure_to_png(figure: Figure, dpi: int = 110, colours: int = 64) -> bytes:
+    """The figure as a small PNG: a palette of ``colours`` is enough for a chart."""
+    from PIL import Image
+
+    raw = io.BytesIO()
+    figure.savefig(raw, format="png", dpi=dpi, facecolor="white", metadata={})
+    picture = Image.open(raw).convert("RGB")
+    small = io.BytesIO()
+    picture.quantize(colours, dither=Image.Dither.NONE).save(
+        small, format="PNG", optimize=True
+    )
+    return small.getvalue()
+
+
+def img_tag(png: bytes, alt: str) -> str:
+    """An ``<img>`` that carries its data and its text, on a white card."""
+    if not alt.strip():
+        raise ValueError("alt is empty: say in a sentence what the figure shows")
+    data = base64.b64encode(png).decode()
+    text = html.escape(" ".join(alt.split()), quote=True)
+    return f'<img src="data:image/png;base64,{data}" alt="{text}" style="{CARD}">'
+
+
+def picture(figure: Figure, alt: str, dpi: int = 110) -> HTML:
+    """Show the figure in a notebook; ``alt`` is its text for who cannot see it."""
+    from IPython.display import HTML
+
+    return HTML(img_tag(figure_to_png(figure, dpi), alt))
