@@ -82,14 +82,9 @@ class Anchors:
 
 
 def find_anchors(
-    x: Tensor,
-    y: Tensor,
-    config: AnchorConfig,
-    generator: Generator,
-    white_x: Tensor,
-    white_y: Tensor,
-    bar: tqdm | None = None,
-) -> Anchors:
+    x: Tensor, y: Tensor, config: AnchorConfig, generator: Generator, white_x: Tensor,
+    white_y: Tensor, bar: tqdm | None = None,
+) -> Anchors:  # fmt: skip
     """Match clusters of unit rows `(n, d_s)` with clusters of unit rows `(m, d_t)`.
 
     No row of x needs a partner in y. The votes are compared, and the anchors handed
@@ -103,7 +98,7 @@ def find_anchors(
     kernels = _kernel(a), _kernel(b)
     a, b = a @ white_x, b @ white_y
     starts = random_permutations(c.n_runs, c.n_init, c.n_clusters, generator)
-    order, objective = _best(*kernels, starts)
+    order, objective = _best(*kernels, starts, torch.zeros_like(kernels[0]))
     anchors = Anchors(a, _reorder(b, order), objective.mean().item(), 1.0)
     for _ in range(c.vote_rounds):
         if bar is not None:
@@ -180,16 +175,14 @@ def _pairwise(m: Tensor) -> Tensor:
 
 
 def _best(
-    kernel_a: Tensor, kernel_b: Tensor, starts: Tensor, linear: Tensor | None = None
+    kernel_a: Tensor, kernel_b: Tensor, starts: Tensor, linear: Tensor
 ) -> tuple[Tensor, Tensor]:
     # The best order of each run over its starts (runs, q, c): (runs, c), (runs,).
     runs, q, c = starts.shape
     run = torch.arange(runs, device=starts.device).repeat_interleave(q)
     flat = starts.flatten(0, 1)
     found = [
-        match_kernels(
-            kernel_a[r], kernel_b[r], p, None if linear is None else linear[r]
-        )
+        match_kernels(kernel_a[r], kernel_b[r], p, linear[r])
         for r, p in zip(run.split(BATCH), flat.split(BATCH), strict=True)
     ]
     orders = torch.cat([p for p, _ in found]).view(runs, q, c)

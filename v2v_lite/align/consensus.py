@@ -89,20 +89,15 @@ class Consensus:
         shrinkage_rows: float | None = SelfLearnConfig.shrinkage_rows,
     ) -> None:
         if shrinkage_rows is not None and shrinkage_rows <= 0:
-            raise DataError(
-                f"shrinkage_rows = {shrinkage_rows}; above 0, or None: no whitening"
-            )
+            mend = "above 0, or None: no whitening"
+            raise DataError(f"shrinkage_rows = {shrinkage_rows}; {mend}")
         self.make, self.shrinkage_rows = make, shrinkage_rows
         self.members: dict[str, Member] = {}
 
     def fit(
-        self,
-        spaces: Mapping[str, Rows],
-        maps: Maps | None = None,
-        *,
-        seed: int = 0,
+        self, spaces: Mapping[str, Rows], maps: Maps | None = None, *, seed: int = 0,
         progress: bool = False,
-    ) -> Self:
+    ) -> Self:  # fmt: skip
         """Synchronise unpaired `(n_i, d_i)` rows of disjoint texts; returns itself.
 
         `maps` are fitted translators by (source, target), one direction is enough; no
@@ -117,28 +112,19 @@ class Consensus:
             maps = self._fit_pairs(members, seed, progress)
         blocks = {}
         for (i, j), map_ in maps.items():
-            for name in (i, j):
-                if name not in members:
-                    there = ", ".join(members)
-                    raise DataError(f"a map names {name!r}; the spaces are {there}")
+            if lost := {i, j} - set(members):
+                there = ", ".join(members)
+                raise DataError(f"a map names {lost.pop()!r}; the spaces are {there}")
             blocks[i, j] = _block(map_, members[i], members[j])
         frames = synchronise(blocks, {name: m.space.d for name, m in members.items()})
-        self.members = {
-            name: replace(m, frame=frames[name]) for name, m in members.items()
-        }
+        self.members = {i: replace(m, frame=frames[i]) for i, m in members.items()}
         self.strengths = shared_strengths(blocks, frames)
         return self
 
     def join(
-        self,
-        name: str,
-        space: Rows,
-        via: str,
-        map_: Translator | None = None,
-        *,
-        seed: int = 0,
-        progress: bool = False,
-    ) -> Self:
+        self, name: str, space: Rows, via: str, map_: Translator | None = None, *,
+        seed: int = 0, progress: bool = False,
+    ) -> Self:  # fmt: skip
         """Take in one more space with one fit, to the member `via`; returns itself.
 
         Its frame is the nearest semi-orthogonal matrix to $M Q_{via}$; the others stay,
@@ -148,9 +134,8 @@ class Consensus:
             raise DataError(f"{name} is a member already; choose another name")
         other, new = self._get(via), self._member(space, name)
         if map_ is None:
-            map_ = self._make().fit(
-                new.space, other.space, seed=seed, progress=progress
-            )
+            sides = new.space, other.space
+            map_ = self._make().fit(*sides, seed=seed, progress=progress)
         frame = polar(_block(map_, new, other) @ other.frame)
         self.members[name] = replace(new, frame=frame)
         return self
@@ -218,12 +203,10 @@ def synchronise(
     _check_connected(blocks, names)
     like = next(iter(blocks.values())).double()
     grid = {(i, i): torch.eye(widths[i]).to(like) for i in names}
-    for i, j in combinations(names, 2):
-        found = [blocks[i, j]] if (i, j) in blocks else []
-        found += [blocks[j, i].T] if (j, i) in blocks else []
-        if found:
-            grid[i, j] = torch.stack(found).double().mean(dim=0)
-            grid[j, i] = grid[i, j].T
+    for i, j in blocks:
+        twin = blocks[j, i].T if (j, i) in blocks else blocks[i, j]
+        grid[i, j] = (blocks[i, j].double() + twin.double()) / 2
+        grid[j, i] = grid[i, j].T
     degree = {i: sum((i, j) in grid for j in names) for i in names}
     rows = []
     for i in names:

@@ -83,15 +83,10 @@ class Diagnosis:
 
 
 def diagnose(
-    translator: Translator,
-    source: Rows,
-    target: Rows,
-    *,
-    other_seeds: Sequence[Translator] = (),
-    seed: int = 0,
-    n: int = 2048,
+    translator: Translator, source: Rows, target: Rows, *,
+    other_seeds: Sequence[Translator] = (), seed: int = 0, n: int = 2048,
     progress: bool = False,
-) -> Diagnosis:
+) -> Diagnosis:  # fmt: skip
     """Diagnose a fitted translator on unpaired `(n_s, d_s)` and `(n_t, d_t)` rows.
 
     The rows must be ones that no fit has seen (`spaces.hold_out`), or every score is

@@ -40,14 +40,9 @@ class Clusters:
 
 
 def kmeans(
-    x: Tensor,
-    n_clusters: int,
-    *,
-    generator: Generator,
-    n_iter: int = 50,
-    init: Tensor | None = None,
-    tolerance: float = 1e-4,
-) -> Clusters:
+    x: Tensor, n_clusters: int, *, generator: Generator, n_iter: int = 50,
+    init: Tensor | None = None, tolerance: float = 1e-4,
+) -> Clusters:  # fmt: skip
     """Cluster unit rows `(n, d)`; `init` `(c, d)` are means to start from.
 
     Stops after `n_iter`, or when the objective falls by less than a share of
@@ -58,37 +53,23 @@ def kmeans(
     >>> bool(found.labels[0] == found.labels[2] != found.labels[1])
     True
     """
-    start = None if init is None else init[None]
     many = kmeans_runs(
-        x,
-        n_clusters,
-        1,
-        generator=generator,
-        n_iter=n_iter,
-        init=start,
-        tolerance=tolerance,
-    )
+        x, n_clusters, 1, generator=generator, n_iter=n_iter, tolerance=tolerance,
+        init=None if init is None else init[None],
+    )  # fmt: skip
     return Clusters(many.centroids[0], many.labels[0], many.objective[0])
 
 
 def kmeans_runs(
-    x: Tensor,
-    n_clusters: int,
-    n_runs: int,
-    *,
-    generator: Generator,
-    n_iter: int = 50,
-    init: Tensor | None = None,
-    tolerance: float = 1e-4,
-) -> Clusters:
+    x: Tensor, n_clusters: int, n_runs: int, *, generator: Generator, n_iter: int = 50,
+    init: Tensor | None = None, tolerance: float = 1e-4,
+) -> Clusters:  # fmt: skip
     """`n_runs` independent clusterings of the same rows as one program.
 
     `init` is `(n_runs, c, d)`. A run that has converged goes on until all have.
     """
     _check(x, n_clusters, n_runs, init)
-    means = (
-        _plus_plus(x, n_clusters, n_runs, generator) if init is None else init.clone()
-    )
+    means = _plus_plus(x, n_clusters, n_runs, generator) if init is None else init
     square = (x * x).sum(dim=1)
     labels, distances = _nearest(x, square, means)
     objective = distances.mean(dim=1)
@@ -104,16 +85,13 @@ def kmeans_runs(
 def _check(x: Tensor, n_clusters: int, runs: int, init: Tensor | None) -> None:
     if x.ndim != 2:
         raise DataError(f"rows of shape {tuple(x.shape)}, but (n, d) is needed")
+    n, d = x.shape
     if n_clusters < 1 or runs < 1:
-        raise DataError(
-            f"{n_clusters} clusters in {runs} runs; both must be at least 1"
-        )
-    if x.shape[0] < n_clusters:
-        raise DataError(
-            f"{x.shape[0]} rows cannot make {n_clusters} clusters; give more rows or "
-            "ask for fewer clusters"
-        )
-    expected = (runs, n_clusters, x.shape[1])
+        raise DataError(f"{n_clusters} clusters in {runs} runs; at least 1 is needed")
+    if n < n_clusters:
+        mend = "give more rows or ask for fewer clusters"
+        raise DataError(f"{n} rows cannot make {n_clusters} clusters; {mend}")
+    expected = (runs, n_clusters, d)
     if init is not None and tuple(init.shape) != expected:
         raise DataError(f"init has shape {tuple(init.shape)}, but {expected} is needed")
 

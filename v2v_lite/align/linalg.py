@@ -55,12 +55,9 @@ def principal_axes(x: Tensor) -> Tensor:
 
 
 def random_orthogonal(
-    rows: int,
-    columns: int | None = None,
-    *,
-    generator: Generator,
+    rows: int, columns: int | None = None, *, generator: Generator,
     determinant: Literal[1, -1] | None = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """A random semi-orthogonal `(rows, columns)` matrix, square by default.
 
     The Q of a Gaussian matrix's QR, signs set by the diagonal of R: uniform (Haar) over

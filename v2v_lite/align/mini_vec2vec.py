@@ -141,13 +141,9 @@ def match_two_opt(
 
 
 def _initial_map(
-    x: Tensor,
-    y: Tensor,
-    anchors_a: Tensor,
-    anchors_b: Tensor,
-    c: MiniConfig,
+    x: Tensor, y: Tensor, anchors_a: Tensor, anchors_b: Tensor, c: MiniConfig,
     generator: Generator,
-) -> tuple[Tensor, float]:
+) -> tuple[Tensor, float]:  # fmt: skip
     rows, pool = (sample_rows(z, c.sample_size, generator) for z in (x, y))
     relative = unit(rows @ anchors_a.T), unit(pool @ anchors_b.T)
     return _procrustes_on_pseudo_pairs(rows, *relative, pool, c)

@@ -132,13 +132,9 @@ class MLP(CentredTranslator):
         return [clock.stage("mean cosine of the pairs", cosine)]
 
     def _train(
-        self,
-        net: dict[str, Tensor],
-        x: Tensor,
-        y: Tensor,
-        generator: Generator,
+        self, net: dict[str, Tensor], x: Tensor, y: Tensor, generator: Generator,
         progress: bool,
-    ) -> float:
+    ) -> float:  # fmt: skip
         from tqdm.auto import trange
 
         for tensor in net.values():

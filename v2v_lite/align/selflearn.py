@@ -173,14 +173,9 @@ class SelfLearn(LinearTranslator):
 
 
 def self_learn(
-    x: Tensor,
-    y: Tensor,
-    shared: SharedSubspace,
-    phase: Phase,
-    sinkhorn_iters: int,
-    generator: Generator,
-    bar: tqdm | None = None,
-) -> tuple[SharedSubspace, float]:
+    x: Tensor, y: Tensor, shared: SharedSubspace, phase: Phase, sinkhorn_iters: int,
+    generator: Generator, bar: tqdm | None = None,
+) -> tuple[SharedSubspace, float]:  # fmt: skip
     """Rounds of project, match, learn on whitened rows `(n, d_s)` and `(m, d_t)`.
 
     Returns the new shared directions and the objective: the mean over the last round's
@@ -215,13 +210,9 @@ def self_learn(
 
 
 def disattenuated_strengths(
-    x: Tensor,
-    y: Tensor,
-    shared: SharedSubspace,
-    phase: Phase,
-    sinkhorn_iters: int,
+    x: Tensor, y: Tensor, shared: SharedSubspace, phase: Phase, sinkhorn_iters: int,
     generator: Generator,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     r"""How strongly each direction is shared `(r,)`, corrected for what plans lose.
 
     A plan joins neighbours, not pairs, and so every $\sigma$ comes out too small, most

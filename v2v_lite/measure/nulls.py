@@ -100,14 +100,9 @@ class Measure(Generic[Features]):
         return self.value.__name__
 
     def __call__(
-        self,
-        a: Rows,
-        b: Rows,
-        k: int = 10,
-        permutations: int = 0,
-        generator: Gen = None,
-        **options: float,
-    ) -> Similarity:
+        self, a: Rows, b: Rows, k: int = 10, permutations: int = 0,
+        generator: Gen = None, **options: float,
+    ) -> Similarity:  # fmt: skip
         """The measure of paired rows `(n, d_a)` and `(n, d_b)`, with its null.
 
         `options` are those of `features`. Raises DataError as `compare` does.
@@ -134,15 +129,9 @@ def no_chance(a: object, b: object) -> float:
 
 
 def permutation_test(
-    measure: Measure,
-    a: Any,
-    b: Any,
-    n: int,
-    k: int,
-    permutations: int = 0,
-    generator: Generator | None = None,
-    bar: tqdm | None = None,
-) -> Similarity:
+    measure: Measure, a: Any, b: Any, n: int, k: int, permutations: int = 0,
+    generator: Generator | None = None, bar: tqdm | None = None,
+) -> Similarity:  # fmt: skip
     """A measure's value for the features of two sides, with its permutation null.
 
     Raises DataError for a negative number of permutations, or some without a generator.

@@ -54,13 +54,10 @@ class Score:
 
 
 def score(
-    translated: Rows,
-    target: Rows,
-    centre: Tensor | None = None,
-    rank_by: Literal["centred", "cosine"] = "centred",
-    block: int = BLOCK,
+    translated: Rows, target: Rows, centre: Tensor | None = None,
+    rank_by: Literal["centred", "cosine"] = "centred", block: int = BLOCK,
     progress: bool = False,
-) -> Score:
+) -> Score:  # fmt: skip
     r"""Score translations `(n, d)` against their true targets `(n, d)`, row by row.
 
     $\mathrm{rank}_i = 1 + \#\{j \ne i : s_{ij} \ge s_{ii}\}$, where $s_{ij}$ is the

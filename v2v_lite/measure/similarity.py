@@ -150,14 +150,9 @@ MEASURES: dict[str, Measure] = {
 
 
 def compare(
-    a: Rows,
-    b: Rows,
-    measures: Sequence[str] | None = None,
-    k: int = 10,
-    permutations: int = 0,
-    generator: Gen = None,
-    progress: bool = False,
-) -> tuple[Similarity, ...]:
+    a: Rows, b: Rows, measures: Sequence[str] | None = None, k: int = 10,
+    permutations: int = 0, generator: Gen = None, progress: bool = False,
+) -> tuple[Similarity, ...]:  # fmt: skip
     """Several measures of one pair of sides (default: all of `MEASURES`), in order.
 
     What measures share (neighbours, say) is worked out once.
