@@ -204,7 +204,7 @@ def test_documents_without_labels_and_other_shapes_are_refused():
 
 def test_controls_know_nothing_on_real_documents():
     private = load_documents("posts", "private")
-    hot = private.hot()
+    hot = private.multi_hot()
     labels = document_space(private, "minilm", "labels")
     stolen = document_space(private, "wordllama")
     found = controls(stolen, labels, hot, labels.mean)

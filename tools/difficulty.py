@@ -28,7 +28,7 @@ def tf_idf_f1(name: str) -> float:
     label = LogisticRegression(C=10, class_weight="balanced", solver="liblinear")
     model = make_pipeline(make_union(words, letters), OneVsRestClassifier(label))
     own, theirs = (load_documents(name, split) for split in ("public", "private"))
-    y, truth = own.hot().int().numpy(), theirs.hot().int().numpy()
+    y, truth = own.multi_hot().int().numpy(), theirs.multi_hot().int().numpy()
     inner = cross_val_predict(model, own.texts, y, cv=FOLDS, method="predict_proba")
     grid = np.linspace(0.05, 0.6, 23)
     scores = [f1_score(y, inner > t, average="macro", zero_division=0) for t in grid]
@@ -43,7 +43,7 @@ def zero_shot(every: Documents, encoder: str = "minilm") -> tuple[float, float]:
     rows = document_space(private, encoder)
     labels = document_space(every, encoder, "labels")
     guess = ((rows.vectors - rows.mean) @ (labels.vectors - labels.mean).T).argmax(1)
-    hot = private.hot()
+    hot = private.multi_hot()
     hit = hot[torch.arange(len(private)), guess].float().mean()
     return float(hit), float(hot.float().mean(0).max())
 

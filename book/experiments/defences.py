@@ -128,7 +128,7 @@ class DefenceTrial(Task):
         for part, name in enumerate(SETS, 2):
             private, public = (load_documents(name, s) for s in ("private", "public"))
             hidden = stolen(document_space(private, self.victim).vectors, part)
-            hot = private.hot()
+            hot = private.multi_hot()
             texts = own(document_space(public, ATTACKER).vectors)
             labels = own(words_of(private.labels), asked=True)
             if self.attack == "paired":
@@ -215,7 +215,7 @@ def _partners(source: Space) -> Space:
 @lru_cache(maxsize=4)
 def _reference(name: str) -> tuple[float, float]:
     private = load_documents(name, "private")
-    hot, truth = private.hot(), document_space(private, ATTACKER)
+    hot, truth = private.multi_hot(), document_space(private, ATTACKER)
     known = leak(scores(truth, words_of(private.labels)), hot)
     return short(hot.float().mean(0).max().item()), short(known.top[1].mean)
 

@@ -14,7 +14,6 @@ from v2v_lite.measure import similarity
 from v2v_lite.measure.neighbors import BLOCK, blocks
 from v2v_lite.spaces.bundled import load
 from v2v_lite.spaces.files import DataError
-from v2v_lite.spaces.space import Space
 
 from .recheck import Recheck
 
@@ -46,10 +45,7 @@ def measure(
     if plan.n and plan.n < 20:
         raise DataError(f"n = {plan.n} rows, but at least 20 are needed")
     n, source, target = plan.n, plan.source, plan.target
-    x, y = (
-        Space.concat([load(name, "train"), load(name, "eval")]).vectors[: n or None]
-        for name in (source, target)
-    )
+    x, y = (load(name).vectors[: n or None] for name in (source, target))
     float64 = [z.double() - z.double().mean(dim=0) for z in (x, y)]
     need: dict[str, Callable] = {
         # The leaner first: a peak can only be seen where it rises above the last.

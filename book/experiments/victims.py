@@ -9,8 +9,10 @@ import torch
 
 from v2v_lite.privacy import Leak, label_vectors
 from v2v_lite.privacy.attributes import read_described
-from v2v_lite.spaces import document_space, encode, load_documents, read_corpus
+from v2v_lite.spaces import document_space, encode, load_documents
 from v2v_lite.teaching.comparison import short
+
+from .corpora import read_corpus
 
 ATTACKER, TWEETS = "minilm", "tweets"
 
@@ -22,7 +24,7 @@ def victim_data(name: str, victim: str, tweets: str = "") -> dict:
         return _tweets(victim, tweets)
     private, public = (load_documents(name, part) for part in ("private", "public"))
     return {
-        "multi_hot": private.hot(),
+        "multi_hot": private.multi_hot(),
         "names": [label.key for label in private.labels],
         "labels": words_of(private.labels),
         "stolen": document_space(private, victim).vectors,
@@ -49,7 +51,7 @@ def _tweets(victim: str, path: str) -> dict:
     described = {x.name: x for x in read_described(Path(path).with_name("labels.csv"))}
     labels = tuple(described[label.name] for label in tweets.labels)
     return {
-        "multi_hot": tweets.hot(),
+        "multi_hot": tweets.multi_hot(),
         "names": [label.key for label in labels],
         "labels": words_of(labels),
         "stolen": encoded(path, victim),

@@ -105,10 +105,11 @@ class Translate(Command):
 
     def run(self) -> None:
         from ..align import Translator
-        from ..spaces import Space
+        from ..spaces import Space, safe_name
 
         model, space = Translator.load(self.folder), rows_of(self.vectors, self.part)
-        out = self.out or Path(f"{self.vectors}.{model.target_name}.safetensors")
+        label = safe_name(model.target_name)
+        out = self.out or Path(f"{self.vectors}.{label}.safetensors")
         about = replace(
             space.provenance,
             encoder=model.target_name,

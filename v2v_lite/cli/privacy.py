@@ -92,7 +92,7 @@ class Attributes(Command):
         from ..spaces import NAMES, document_space, load_documents
 
         private = load_documents(self.vectors, "private")
-        hot, encoder = private.hot(), self.encoder or "minilm"
+        hot, encoder = private.multi_hot(), self.encoder or "minilm"
         told = {"attack": leak(found, hot, [x.key for x in private.labels])}
         if encoder in NAMES:
             truth = document_space(private, encoder)
