@@ -15,7 +15,7 @@ from v2v_lite.cli import main
 from v2v_lite.spaces import Space, load
 
 ROOT = Path(__file__).resolve().parent.parent
-pytest.importorskip("v2v_lite.align.diagnose")
+pytest.importorskip("v2v_lite.align.diagnosis")
 
 
 @pytest.fixture(autouse=True)
@@ -158,7 +158,7 @@ def test_ours_runs_from_files(files, monkeypatch, capsys):
     from v2v_lite.align.anchors import AnchorConfig
     from v2v_lite.align.selflearn import Phase, SelfLearn, SelfLearnConfig
 
-    few = AnchorConfig(runs=4, clusters=8, starts=3, restarts=2)
+    few = AnchorConfig(n_runs=4, n_clusters=8, n_init=3, n_restarts=2)
     small = SelfLearnConfig(few, phases=(Phase(2, 256, 0.05, 1.0, 0.0),))
     monkeypatch.setattr("v2v_lite.align.selflearn.SelfLearnConfig", lambda: small)
     both = files / "source.safetensors", files / "target.safetensors"

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from v2v_lite.privacy import Decoder, DecoderConfig, EncoderScorer, SearchConfig, invert
 from v2v_lite.spaces import DataError
-from v2v_lite.spaces.space import read_tensors, write_tensors
+from v2v_lite.spaces.files import read_tensors, write_tensors
 
 COLOURS = "red green blue grey".split()
 TEXTS = [f"the {colour} house is {colour}" for colour in COLOURS] * 8
@@ -48,7 +48,7 @@ def test_saved_and_read(decoder, tmp_path):
     both = [model.condition(TARGETS[1]).log_probs([[1]]) for model in (decoder, again)]
     torch.testing.assert_close(*both, atol=0.02, rtol=0.02)
     save_file({"a": torch.ones(2)}, tmp_path / "x.safetensors")
-    with pytest.raises(DataError, match="not a decoder"):
+    with pytest.raises(DataError, match="this version reads 'v2v-decoder-1'"):
         Decoder.load(tmp_path / "x.safetensors")
 
 

@@ -105,7 +105,7 @@ def test_errors(lm, scorer):
         invert(torch.empty(0, 24), lm, scorer)
     with pytest.raises(DataError, match="beam = 0"):
         SearchConfig(beam=0)
-    with pytest.raises(DataError, match="negative"):
+    with pytest.raises(DataError, match="kappa = -1; at least 0"):
         SearchConfig(kappa=-1)
     with pytest.raises(DataError, match="3 texts, but 2 vectors"):
         EncoderScorer.fit(lm.words, encoder, TEXTS[:3], encoder(TEXTS[:2]))

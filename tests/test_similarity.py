@@ -15,7 +15,7 @@ from sklearn.cross_decomposition import CCA
 from sklearn.neighbors import NearestNeighbors
 
 from v2v_lite.measure import Similarity, compare, similarity
-from v2v_lite.measure.kernels import RSA_ROWS
+from v2v_lite.measure.cka import RSA_ROWS
 from v2v_lite.spaces import DataError, Space
 
 ALL = tuple(similarity.MEASURES)
@@ -152,7 +152,7 @@ def test_blocks_change_nothing(monkeypatch):
     a, b = pair(70)
     whole = compare(a, b, k=5, permutations=3, generator=generator())
     monkeypatch.setattr("v2v_lite.measure.similarity.BLOCK", 16)
-    monkeypatch.setattr("v2v_lite.measure.kernels.BLOCK", 32)
+    monkeypatch.setattr("v2v_lite.measure.cka.BLOCK", 32)
     parts = compare(a, b, k=5, permutations=3, generator=generator())
     for one, other in zip(whole, parts, strict=True):
         for key in ("value", "chance", "null_mean", "null_sd", "p"):

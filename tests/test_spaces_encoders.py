@@ -129,7 +129,7 @@ def test_an_unreachable_hub_fails_quickly_and_says_how_to_mend(
 
 
 def test_a_hub_that_does_not_answer_is_given_up(monkeypatch):
-    constants = pytest.importorskip("huggingface_hub").constants
+    constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(module, "_is_cached", lambda hub: False)
     monkeypatch.setattr(module, "HUB_SECONDS", 0.3)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -145,14 +145,20 @@ def test_a_hub_that_does_not_answer_is_given_up(monkeypatch):
 
 @pytest.mark.parametrize(
     ("status", "message"),
-    [(404, "has no open model 'somebody/some-model'"), (503, "reached .HTTP 503")],
+    [(404, "has no model 'somebody/some-model' that you may"), (503, "reached .*503")],
 )
 def test_a_hub_that_refuses_is_quoted(status, message, monkeypatch):
-    constants = pytest.importorskip("huggingface_hub").constants
+    constants, tokens = pytest.importorskip("huggingface_hub.constants"), []
+    monkeypatch.setenv("HF_TOKEN", "hf_of_the_user")  # private models need it
 
     class Refuse(BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_error(status)
+            tokens.append(self.headers["Authorization"])
+            self.send_response(status)
+            if status == 404:  # how the hub says that it is the model that is missing
+                self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def log_message(self, *args):
             pass
@@ -166,6 +172,20 @@ def test_a_hub_that_refuses_is_quoted(status, message, monkeypatch):
         monkeypatch.setattr(constants, "ENDPOINT", address)
         with pytest.raises(DataError, match=message):
             encode(["a text"], "somebody/some-model")
+    assert tokens == ["Bearer hf_of_the_user"]
+
+
+def test_names_out_of_files_open_no_folder(tmp_path, no_network, monkeypatch):
+    monkeypatch.setattr(module, "_is_cached", lambda hub: False)
+    (tmp_path / "modules.json").write_text("[]")
+    with pytest.raises(DataError, match="unknown encoder"):
+        encode(["a text"], str(tmp_path), folders=False)
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/x", "a\0b", "a/" + "b" * 300])
+def test_names_that_cannot_be_paths_are_refused(name, no_network, monkeypatch):
+    with pytest.raises(DataError):
+        encode(["a text"], name)
 
 
 def test_without_its_package_minilm_names_it(no_network, monkeypatch):
@@ -197,7 +217,7 @@ def test_folders_that_hold_no_model_are_refused(tmp_path):
         encode(["a text"], str(tmp_path))
     pytest.importorskip("sentence_transformers")
     (tmp_path / "modules.json").write_text("[{]")
-    with pytest.raises(DataError, match="sentence-transformers cannot open"):
+    with pytest.raises(DataError, match="not a model that sentence-transformers opens"):
         encode(["a text"], str(tmp_path))
 
 

@@ -10,8 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from v2v_lite.spaces import DataError, check_rows, text_ids, texts_sha256, unit
-from v2v_lite.spaces.rows import check_texts
+from v2v_lite.spaces import (
+    DataError,
+    check_not_degenerate,
+    check_rows,
+    text_ids,
+    texts_sha256,
+    unit,
+)
+from v2v_lite.spaces.rows import check_texts, repeats
 
 finite = st.floats(-1e3, 1e3, width=32).map(lambda v: v if abs(v) > 1e-3 else 1.0)
 tables = arrays(
@@ -65,7 +72,9 @@ def test_exactly_the_bad_rows_are_named(n, bad, value):
         (np.ones((2, 3), dtype=bool), "bool"),
         (torch.ones(2, 3, dtype=torch.bool), "bool"),
         ([[1.0, 2.0], [3.0]], "same length"),
-        ([object(), object()], "not numbers"),
+        ([object(), object()], "not numbers.*np.stack"),
+        ([torch.ones(2, requires_grad=True)], "not a table of numbers"),
+        (torch.ones(2, 3).to_sparse(), "to_dense"),
         (torch.ones(4), r"shape \(4,\).*x\[None, :\]"),
         (torch.ones(2, 3, 4), r"shape \(2, 3, 4\)"),
         (torch.ones(5, 1), "d = 1"),
@@ -136,3 +145,38 @@ def test_ids_and_hash_are_those_of_hashlib():
 def test_what_are_no_texts_is_refused(texts, message):
     with pytest.raises(DataError, match=message):
         check_texts(texts)
+
+
+def varied(n=500, d=16):
+    return unit(torch.randn(n, d, generator=torch.Generator().manual_seed(0)))
+
+
+def test_rows_that_any_fit_can_use_pass():
+    check_not_degenerate(varied())
+    check_not_degenerate(torch.cat([varied(), varied()[:400]]))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (varied()[:1].expand(500, -1), "x: all 500 rows are the same"),
+        (unit(varied()[:1] + 1e-8 * varied()), "x: all 500 rows are the same"),
+        (varied()[[0] * 475 + [*range(25)]], "x: only 25 of 500 rows differ"),
+        (varied()[[0] * 250 + [1] * 250], "x: only 2 of 500 rows differ"),
+        (
+            torch.linspace(1, 2, 50)[:, None] * varied()[:1],
+            "x: the rows lie on one line",
+        ),
+    ],
+)
+def test_rows_that_hold_too_little_for_a_fit_are_refused(rows, message):
+    with pytest.raises(DataError, match=message):
+        check_not_degenerate(rows, "x")
+
+
+@given(st.lists(st.integers(0, 4), max_size=12))
+def test_repeats_are_those_of_a_loop(values):
+    expected = [i for i, v in enumerate(values) if v in values[:i]]
+    assert repeats(torch.tensor(values, dtype=torch.int64)) == expected
+    if values:
+        assert repeats(torch.tensor(values)[:, None] * torch.ones(3)) == expected

@@ -1,5 +1,6 @@
 """A Space keeps its rows, mean, ids and provenance, in memory and on disk."""
 
+import json
 import os
 import stat
 import subprocess
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-import v2v_lite.spaces.space as module
+import v2v_lite.spaces.files as module
 from v2v_lite.spaces import DataError, Provenance, Space, text_ids, texts_sha256
 
 
@@ -100,9 +101,41 @@ def test_saving_twice_gives_the_same_bytes_readable_by_all(tmp_path):
     assert stat.S_IMODE(a.stat().st_mode) == stat.S_IMODE(plain)
 
 
-def test_only_safetensors_is_written(tmp_path):
-    with pytest.raises(DataError, match=r"a\.npy: spaces are saved as \.safetensors"):
-        make().save(tmp_path / "a.npy")
+def test_rows_alone_are_written_as_npy_and_other_endings_refused(tmp_path):
+    make().save(tmp_path / "a.NPY")
+    np.testing.assert_array_equal(np.load(tmp_path / "a.NPY"), make().vectors)
+    with pytest.raises(DataError, match=r"a\.csv: rows are saved as \.safetensors"):
+        make().save(tmp_path / "a.csv")
+    assert os.listdir(tmp_path) == ["a.NPY"]
+
+
+def test_parts_are_not_checked_again_but_a_mean_is(monkeypatch):
+    space = make()
+    monkeypatch.setattr(Space, "__post_init__", lambda self: 1 / 0)
+    part = space.take([0, 2]).to("cpu").with_mean()
+    torch.testing.assert_close(part.mean, space.vectors[[0, 2]].mean(0))
+    for wrong in (torch.ones(3), torch.ones(4), torch.full((4,), torch.nan)):
+        with pytest.raises(DataError, match="mean of shape"):
+            space.with_mean(wrong)
+    for index in (3, torch.ones(2, 2).long(), torch.ones(6, 4, dtype=torch.bool)):
+        with pytest.raises(DataError, match="shape|indices"):
+            space.take(index)
+
+
+def test_a_file_of_before_headers_had_a_digest_still_loads(tmp_path):
+    about = json.dumps({"format": "v2v-space-1", "encoder": "old", "colour": "red"})
+    tensors = {"vectors": make().vectors, "mean": make().mean}
+    save_file(tensors, tmp_path / "a.safetensors", metadata={"v2v": about})
+    assert Space.load(tmp_path / "a.safetensors").name == "old"
+
+
+@pytest.mark.parametrize("old, new", [(b"toy", b"tox"), (b"w: 1", b"w: 2")])
+def test_a_changed_header_is_noticed(tmp_path, old, new):
+    make(note="w: 1").save(tmp_path / "a.safetensors")
+    content = (tmp_path / "a.safetensors").read_bytes()
+    (tmp_path / "a.safetensors").write_bytes(content.replace(old, new))
+    with pytest.raises(DataError, match="altered since it was saved"):
+        Space.load(tmp_path / "a.safetensors")
 
 
 def test_an_error_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
@@ -116,7 +149,9 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(module, "save_file", half)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(
+        DataError, match=r"a\.safetensors: cannot be written: disk full"
+    ):
         make(seed=2).save(path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["a.safetensors"]
@@ -128,7 +163,8 @@ def test_a_process_killed_while_saving_leaves_the_old_file(tmp_path):
     before = path.read_bytes()
     saver = (
         "import sys, time, torch\n"
-        "import v2v_lite.spaces.space as module\n"
+        "import v2v_lite.spaces.files as module\n"
+        "from v2v_lite.spaces import Space\n"
         "real = module.save_file\n"
         "def slow(tensors, file, metadata):\n"
         "    real(tensors, file, metadata)\n"
@@ -137,7 +173,7 @@ def test_a_process_killed_while_saving_leaves_the_old_file(tmp_path):
         "    print('writing', flush=True)\n"
         "    time.sleep(60)\n"
         "module.save_file = slow\n"
-        "module.Space.of(torch.eye(5)).save(sys.argv[1])\n"
+        "Space.of(torch.eye(5)).save(sys.argv[1])\n"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", saver, str(path)], stdout=subprocess.PIPE, text=True
@@ -193,26 +229,6 @@ def test_files_that_are_no_space_are_refused(tmp_path):
         with pytest.raises(DataError, match=message) as caught:
             Space.load(tmp_path / name)
         assert name in str(caught.value)
-
-
-def test_concat_puts_rows_under_one_another():
-    a, b = make(6, seed=1), make(3, seed=2)
-    both = Space.concat([a, b])
-    np.testing.assert_array_equal(
-        both.vectors, np.concatenate([a.vectors.numpy(), b.vectors.numpy()])
-    )
-    np.testing.assert_allclose(both.mean, both.vectors.numpy().mean(0), atol=1e-6)
-    assert both.ids.tolist() == a.ids.tolist() + b.ids.tolist()
-    assert both.provenance.texts_sha256 == ""
-
-
-def test_concat_refuses_different_encoders_and_nothing():
-    with pytest.raises(DataError, match="other .*toy .*are different spaces"):
-        Space.concat([make(), make(encoder="other")])
-    with pytest.raises(DataError, match="different spaces"):
-        Space.concat([make(d=4), make(d=5)])
-    with pytest.raises(DataError, match="no space"):
-        Space.concat([])
 
 
 def test_the_file_holds_no_more_than_it_should(tmp_path):

@@ -124,8 +124,8 @@ def test_rows_of_different_texts_are_refused():
     ("kwargs", "message"),
     [
         ({"n_eval": 0}, "n_eval = 0"),
-        ({"n_eval": 9}, "10 rows are too few for 9 .* n_eval <= 8"),
-        ({}, "10 rows are too few for 4096"),
+        ({"n_eval": 9}, "10 rows less 9 evaluation pairs leave no"),
+        ({}, "10 rows less 4096 .* use more rows"),
         ({"n_eval": 2, "n_train": 5}, "n_train = 5, .* leave 1 to 4 a side"),
         ({"n_eval": 2, "n_train": 0}, "n_train = 0"),
     ],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from docutils import nodes
@@ -45,9 +46,10 @@ class DocumentsDirective(Directive):
 def listing(documents: Documents) -> str:
     """The HTML of a set: one fold a label."""
     names = {label.key: label.name for label in documents.labels}
-    folds = [
-        fold(label, documents.about(label.key), names) for label in documents.labels
-    ]
+    folds = []
+    for label in documents.labels:
+        rows = tuple(row for row in documents if label.key in row.labels)
+        folds.append(fold(label, replace(documents, rows=rows), names))
     return STYLE + "\n".join(folds)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from v2v_lite.spaces import NAMES, Space, encode, read_json, write_set
+from v2v_lite.spaces import NAMES, Space, encode, read_manifest, write_set
 from v2v_lite.spaces.documents import SETS, SPLITS, read_documents, read_labels
 from v2v_lite.spaces.quantised import file_entry
 
@@ -38,7 +38,7 @@ def space_of(name: str, encoder: str, texts: list[str], folder: Path | None) -> 
     """The texts' vectors, with the provenance of the bundled encoder."""
     if folder is None:
         return encode(texts, encoder)
-    known = read_json(DATA / "manifest.json")["sets"]["wiki"]["spaces"][encoder]
+    known = read_manifest(DATA)["wiki"]["spaces"][encoder]
     about = {key: known[key] for key in ("weights", "licence", "note")}
     rows = np.load(folder / f"{name}.{encoder}.npy")
     return Space.of(rows, encoder=encoder, texts=texts, **about)
@@ -59,7 +59,7 @@ def main() -> None:
         about = ABOUT.format(name.capitalize())
         write_set(
             spaces, DATA, f"documents/{name}", n_private, about, LICENCE,
-            n_labels=len(labels), more=more,
+            n_labels=len(labels), extra=more,
         )  # fmt: skip
         print(f"{name}: {len(texts)} texts, {len(labels)} labels")
 

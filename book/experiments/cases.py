@@ -7,7 +7,7 @@ paired references can be fitted on the very texts that the unpaired method sees.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from v2v_lite.align.base import centred
-from v2v_lite.align.clusters import kmeans
+from v2v_lite.align.kmeans import kmeans
 from v2v_lite.spaces import (
     EVAL_ROWS,
     TRAIN_ROWS,
@@ -181,7 +181,7 @@ def _documents(sides: Sides, level: float, g: torch.Generator) -> Sides:
     # Level 0: the target holds our documents; 1: the source does.
     names = sides.a.name, sides.b.name
     a, b = (
-        Space.concat([s, *_all_documents(name)])
+        concat([s, *_all_documents(name)])
         for s, name in zip((sides.a, sides.b), names, strict=True)
     )
     rows = torch.arange(sides.a.n, a.n)
@@ -208,7 +208,17 @@ def _lengths(sides: Sides, level: float, g: torch.Generator) -> Sides:
         spaces_b.append(b)
         start += a.n
     rows = (torch.cat(part) for part in (short, long, held))
-    return Sides(Space.concat(spaces_a), Space.concat(spaces_b), *rows)
+    return Sides(concat(spaces_a), concat(spaces_b), *rows)
+
+
+def concat(spaces: Sequence[Space]) -> Space:
+    """All rows of one encoder's spaces, with the mean of their means by rows."""
+    means = torch.stack([s.mean for s in spaces])
+    weights = means.new_tensor([s.n for s in spaces])
+    mean = (weights / weights.sum()) @ means
+    ids = torch.cat([s.known_ids for s in spaces])
+    about = replace(spaces[0].provenance, texts_sha256="")
+    return Space(torch.cat([s.vectors for s in spaces]), about, mean, ids)
 
 
 @lru_cache(maxsize=8)

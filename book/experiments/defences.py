@@ -36,9 +36,9 @@ DATASETS = ("wiki", "documents/posts", "documents/emails", "documents/notes")
 READS, SETS = 8, ("posts", "notes")
 NOISE = (0.25, 0.5, 1.0, 1.5, 2.0)
 CONFIG = SelfLearnConfig(
-    anchors=AnchorConfig(runs=20, rounds=4),
+    anchors=AnchorConfig(n_runs=20, vote_rounds=4),
     phases=(Phase(12, 2048, 0.05, 1.0, 0.3), Phase(8, 4096, 0.04, 0.6, 0.3)),
-    tries=1,
+    n_init=1,
 )
 SETTINGS = (
     ("rotate", 0), *(("noise", s) for s in NOISE),

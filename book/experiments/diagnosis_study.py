@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from v2v_lite.align.base import LinearTranslator, centred
+from v2v_lite.align import LinearTranslator, centred
 from v2v_lite.align.selflearn import SelfLearn, SelfLearnConfig
 from v2v_lite.spaces import Space, Split, unit
 
@@ -34,9 +34,9 @@ def fit_badly(recipe: str, split: Split) -> LinearTranslator:
     if recipe == "anchors":
         c = replace(c, phases=())
     elif recipe == "early":
-        c = replace(c, phases=(replace(c.phases[0], rounds=3),))
+        c = replace(c, phases=(replace(c.phases[0], n_iter=3),))
     elif recipe == "weak":
-        poor = replace(c.anchors, runs=2, starts=1, rounds=0, restarts=1)
+        poor = replace(c.anchors, n_runs=2, n_init=1, vote_rounds=0, n_restarts=1)
         c = replace(c, anchors=poor, phases=c.phases[:1])
     elif recipe == "tiny":
         source, target = source.take(slice(TINY)), target.take(slice(TINY))

@@ -39,9 +39,9 @@ DATASETS = defences.DATASETS
 SETS = ("posts", "emails", "notes")
 #: Less of everything: a tenth of the default's time, and less precise.
 BRIEF = SelfLearnConfig(
-    anchors=AnchorConfig(runs=20, rounds=4),
+    anchors=AnchorConfig(n_runs=20, vote_rounds=4),
     phases=(Phase(12, 2048, 0.05, 1.0, 0.3), Phase(10, 4096, 0.04, 0.6, 0.3)),
-    tries=1,
+    n_init=1,
 )
 NO_DEFENCE = ("none", "plain")
 PARTS = ("attributes", "defences")
@@ -93,7 +93,7 @@ class AttributeAttack(Task):
     tweets: str = ""
 
     def run(self, work: Path) -> dict:
-        from v2v_lite.align.base import LinearTranslator
+        from v2v_lite.align import LinearTranslator
 
         fit = self.fit
         data = victim_data(self.name, fit.victim, self.tweets)

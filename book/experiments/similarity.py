@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from v2v_lite.measure import similarity
-from v2v_lite.measure.neighbors import BLOCK, spans
+from v2v_lite.measure.neighbors import BLOCK, blocks
 from v2v_lite.spaces.bundled import load
 from v2v_lite.spaces.files import DataError
-from v2v_lite.spaces.space import Space
 
 from .recheck import Recheck
 
@@ -46,10 +45,7 @@ def measure(
     if plan.n and plan.n < 20:
         raise DataError(f"n = {plan.n} rows, but at least 20 are needed")
     n, source, target = plan.n, plan.source, plan.target
-    x, y = (
-        Space.concat([load(name, "train"), load(name, "eval")]).vectors[: n or None]
-        for name in (source, target)
-    )
+    x, y = (load(name).vectors[: n or None] for name in (source, target))
     float64 = [z.double() - z.double().mean(dim=0) for z in (x, y)]
     need: dict[str, Callable] = {
         # The leaner first: a peak can only be seen where it rises above the last.
@@ -102,8 +98,8 @@ def recheck(table: dict, work: Path) -> Recheck:
 def _gram(x: Tensor) -> None:
     # All inner products, a block at a time into the same memory, as `topk` makes them.
     block = x.new_empty(min(BLOCK, len(x)), min(BLOCK, len(x)))
-    for rows in spans(len(x), BLOCK):
-        for columns in spans(len(x), BLOCK):
+    for rows in blocks(len(x), BLOCK):
+        for columns in blocks(len(x), BLOCK):
             size = rows.stop - rows.start, columns.stop - columns.start
             torch.mm(x[rows], x[columns].T, out=block[: size[0], : size[1]])
 

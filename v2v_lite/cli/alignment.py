@@ -19,7 +19,7 @@ from .base import (
 
 if TYPE_CHECKING:
     from ..align import Translator
-    from ..align.diagnose import Diagnosis
+    from ..align.diagnosis import Diagnosis
     from ..spaces import Space
 
 Part = Literal["all", "train", "eval"]
@@ -105,10 +105,11 @@ class Translate(Command):
 
     def run(self) -> None:
         from ..align import Translator
-        from ..spaces import Space
+        from ..spaces import Space, safe_name
 
         model, space = Translator.load(self.folder), rows_of(self.vectors, self.part)
-        out = self.out or Path(f"{self.vectors}.{model.target_name}.safetensors")
+        label = safe_name(model.target_name)
+        out = self.out or Path(f"{self.vectors}.{label}.safetensors")
         about = replace(
             space.provenance,
             encoder=model.target_name,
@@ -162,11 +163,11 @@ class Diagnose(Command):
 
     def run(self) -> None:
         from ..align import Translator
-        from ..align.diagnose import diagnose
+        from ..align.diagnosis import diagnose
 
         model, *rivals = (Translator.load(f) for f in (self.folder, *self.rivals))
         unseen = two_sides(self.source, self.target, self.n_train)[2:]
-        found = diagnose(model, *unseen, rivals=rivals, progress=True)
+        found = diagnose(model, *unseen, other_seeds=rivals, progress=True)
         self.give(found.as_dict(), [found.line()])
 
 
@@ -177,13 +178,13 @@ def best_of(
 
     No pair is looked at: picking a seed by pairs is cheating in this threat model.
     """
-    from ..align.diagnose import diagnose
+    from ..align.diagnosis import diagnose
 
     found = []
     for k, model in enumerate(models):
         say(f"diagnosing seed {model.seed}")
         others = models[:k] + models[k + 1 :]
-        one = diagnose(model, source, target, rivals=others, progress=True)
+        one = diagnose(model, source, target, other_seeds=others, progress=True)
         found.append(one)
     return max(range(len(found)), key=lambda k: found[k].score), found
 

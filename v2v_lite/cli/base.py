@@ -95,16 +95,7 @@ def two_sides(
 
 def write_rows(out: Path, space: Space) -> None:
     """Save a space as .safetensors, or its bare rows as .npy, atomically."""
-    from ..spaces import DataError, atomic
-
-    if out.suffix not in (".safetensors", ".npy"):
-        raise DataError(f"{out}: rows are saved as .safetensors or .npy; rename it")
-    if out.suffix == ".safetensors":
-        return space.save(out)
-    import numpy as np
-
-    with atomic(out) as temporary, open(temporary, "wb") as file:
-        np.save(file, space.vectors.cpu().numpy())
+    space.save(out)
 
 
 def on_device(space: Space, device: str) -> Space:

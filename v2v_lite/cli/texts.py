@@ -24,11 +24,10 @@ class Encode(Command):
     """cpu or cuda (default: the GPU when there is one)."""
 
     def run(self) -> None:
-        from ..spaces import encode, read_texts
-        from ..spaces.quantised import file_name
+        from ..spaces import encode, read_texts, safe_name
 
         out = self.out or self.textfile.with_name(
-            f"{self.textfile.name}.{file_name(Path(self.encoder).name)}.safetensors"
+            f"{self.textfile.name}.{safe_name(Path(self.encoder).name)}.safetensors"
         )
         texts = read_texts(self.textfile)
         space = encode(texts, self.encoder, self.batch_size, self.device)
@@ -95,10 +94,10 @@ class Show(Command):
     """A folder with a manifest.json (default: the bundled one)."""
 
     def run(self) -> None:
-        from ..spaces import data_folder, load, read_json
+        from ..spaces import data_folder, load, read_manifest
 
         folder = self.folder or data_folder()
-        sets = read_json(folder / "manifest.json")["sets"]
+        sets = read_manifest(folder)
         lines = []
         for name, entry in sets.items():
             lines.append(f"{name}: {entry['rows']:,} rows; {entry['texts']}")

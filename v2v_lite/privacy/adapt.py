@@ -14,13 +14,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..align.base import LinearTranslator, Rows, as_space, centred
-from ..align.paired import power
-from ..align.selflearn import Shared, translation
-from ..align.sinkhorn import transport
+from ..align.base import Rows, as_space, centred, check_minima
+from ..align.linalg import power
+from ..align.linear import LinearTranslator, mean_radius
+from ..align.selflearn import SharedSubspace, translation_matrix
+from ..align.sinkhorn import sinkhorn_plan
 from ..spaces.files import DataError
 from ..spaces.rows import unit
 from ..spaces.space import mean_of
+
+__all__ = ["AdaptConfig", "adapt", "recentre_translator"]
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,8 @@ class AdaptConfig:
     batch_size: int = 4096
 
     def __post_init__(self) -> None:
-        if min(self.n_iter, self.batch_size, self.temperature, self.ridge) <= 0:
-            raise DataError(f"{self}: all but the exponent and weights must be > 0")
-        if min(self.new_cross_weight, self.new_covariance_weight) < 0:
-            raise DataError(f"{self}: the weights of new rows must be >= 0")
+        check_minima(self, n_iter=1, batch_size=1, temperature=1e-6, ridge=1e-6)
+        check_minima(self, new_cross_weight=0, new_covariance_weight=0)
 
 
 def recentre_translator(
@@ -66,7 +67,7 @@ def recentre_translator(
     moved = copy.copy(model)
     moved.source_mean = mean_of(stolen.vectors)
     moved.target_mean = mean_of(own.vectors)
-    moved.scale = (own.vectors - moved.target_mean).norm(dim=1).mean().item()
+    moved.scale = mean_radius(own.vectors, moved.target_mean)
     return moved
 
 
@@ -101,13 +102,13 @@ def adapt(
     x, new_x = x[: c.batch_size] @ white_x, new_x @ white_x
     y, new_y = y[: c.batch_size] @ white_y, new_y @ white_y
     # The old map between whitened sides says which directions it takes to be shared.
-    shared = Shared.of(torch.linalg.solve(white_x, model.weight))
+    shared = SharedSubspace.of(torch.linalg.solve(white_x, model.weight))
     old = _cross(x, y, shared, 1.0, 0.03)
-    shared = Shared.of(old)
+    shared = SharedSubspace.of(old)
     for _ in range(c.n_iter):
         new = _cross(new_x, new_y, shared, c.singular_value_exponent, c.temperature)
-        shared = Shared.of(old + c.new_cross_weight * new)
-    moved.weight = translation(white_x, shared).contiguous()
+        shared = SharedSubspace.of(old + c.new_cross_weight * new)
+    moved.weight = translation_matrix(white_x, shared).contiguous()
     return moved
 
 
@@ -116,8 +117,8 @@ def _moment(z: Tensor) -> Tensor:
 
 
 def _cross(
-    x: Tensor, y: Tensor, shared: Shared, exponent: float, temperature: float
+    x: Tensor, y: Tensor, shared: SharedSubspace, exponent: float, temperature: float
 ) -> Tensor:
     # X' P Y for the plan P between rows as seen through the shared directions.
     phi, psi = shared.features(x, y, exponent)
-    return x.T @ (transport(phi @ psi.T, temperature, 20) @ y)
+    return x.T @ (sinkhorn_plan(phi @ psi.T, temperature, 20) @ y)

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from ..measure.estimate import Estimate
-from ..measure.neighbors import Rows, as_rows, csls_topk
+from ..measure.neighbors import Rows, as_unit_rows, csls_topk
 from ..measure.retrieval import TIE
 from ..spaces.documents import Label
-from ..spaces.files import DataError, read_json
+from ..spaces.files import DataError, check_header, parsing, read_json
 from ..spaces.rows import unit
 
 __all__ = [
@@ -83,18 +83,12 @@ def read_described(path: str | os.PathLike[str]) -> tuple[Label, ...]:
     """
     path = Path(path)
     if path.suffix == ".json":
-        entries = read_json(path)
-        if not isinstance(entries, dict):
-            raise DataError(f"{path}: {{label: description}} is needed")
+        entries = check_header(read_json(path), {}, path, "give {label: description}")
         found = [_described(key, entry) for key, entry in entries.items()]
     elif path.suffix == ".csv":
-        try:
-            with open(path, encoding="utf-8", newline="") as file:
-                cells = [row["label"] or "" for row in csv.DictReader(file)]
-        except (KeyError, OSError, ValueError, csv.Error) as error:
-            raise DataError(
-                f'{path}: not a CSV file in UTF-8 with a column "label" ({error})'
-            ) from error
+        needed = 'a CSV file in UTF-8 with a column "label"'
+        with parsing(path, needed), open(path, encoding="utf-8", newline="") as file:
+            cells = [row["label"] or "" for row in csv.DictReader(file)]
         parts = [[part.strip() for part in cell.partition(":")] for cell in cells]
         found = [Label(name, name, words) for name, _, words in parts]
     else:
@@ -137,7 +131,7 @@ def label_vectors(
         for label in labels
         for prompt in prompts
     ]
-    rows = as_rows(encode(texts), "labels")
+    rows = as_unit_rows(encode(texts), "labels")
     return unit(rows.view(len(labels), len(prompts), -1).mean(1))
 
 
@@ -153,7 +147,7 @@ def scores(
     rows are fewer than about a hundred or the labels' frequencies far from even. Raises
     DataError for other widths, fewer than two rows or labels, and bad rows.
     """
-    x, y = as_rows(z, "translations"), as_rows(labels, "labels")
+    x, y = as_unit_rows(z, "translations"), as_unit_rows(labels, "labels")
     if x.shape[1] != y.shape[1]:
         raise DataError(
             f"translations are {x.shape[1]}-d and labels {y.shape[1]}-d; encode the "
@@ -218,7 +212,7 @@ def baselines(
     labels for every document, looked up in the true ones `carried` `(n, L)`, so the
     best constant answer. random: independent uniform scores.
     """
-    x, y = as_rows(stolen, "stolen"), as_rows(labels, "labels")
+    x, y = as_unit_rows(stolen, "stolen"), as_unit_rows(labels, "labels")
     generator = torch.Generator().manual_seed(seed)
     constant = unit(mean) @ unit(y - y.mean(0)).T
     return {

@@ -17,9 +17,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..spaces.files import DataError, atomic
+from ..align.base import check_minima
+from ..spaces.files import (
+    ConfigError,
+    DataError,
+    atomic,
+    check_header,
+    parsing,
+    read_tensors,
+    write_tensors,
+)  # fmt: skip
 from ..spaces.rows import unit
-from ..spaces.space import read_tensors, write_tensors
 from .proposals import END, Vocabulary
 
 __all__ = ["ConditionedDecoder", "Decoder", "DecoderConfig"]
@@ -48,10 +56,9 @@ class DecoderConfig:
     lr: float = 2e-3
 
     def __post_init__(self) -> None:
-        if self.width % self.heads or min(self.layers, self.words, self.epochs) < 1:
-            raise DataError(f"{self}: heads must divide width, the rest be at least 1")
-        if not 0 < self.cosine <= 1:
-            raise DataError(f"cosine = {self.cosine}, but one in (0, 1] is needed")
+        check_minima(self, heads=1, layers=1, words=1, epochs=1, batch_size=1)
+        if self.width % self.heads or not 0 < self.cosine <= 1:
+            raise ConfigError(f"{self}: heads must divide width, cosine be in (0, 1]")
 
 
 class Decoder(nn.Module):
@@ -151,13 +158,13 @@ class Decoder(nn.Module):
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Decoder:
         """Read what `save` wrote; DataError when it is something else."""
-        tensors, about = read_tensors(Path(path))
-        if about.get("format") != FORMAT:
-            raise DataError(f"{path}: not a decoder of the form {FORMAT}")
-        sizes = {RENAMED.get(key, key): n for key, n in about["config"].items()}
-        vocabulary = Vocabulary(tuple(about["words"]), about["forms"])
-        model = cls(vocabulary, about["d"], DecoderConfig(**sizes))
-        model.load_state_dict({key: value.float() for key, value in tensors.items()})
+        tensors, about = read_tensors(path)
+        check_header(about, {"format": FORMAT}, path)
+        with parsing(path, "a whole decoder"):
+            sizes = {RENAMED.get(key, key): n for key, n in about["config"].items()}
+            vocabulary = Vocabulary(tuple(about["words"]), about["forms"])
+            model = cls(vocabulary, about["d"], DecoderConfig(**sizes))
+            model.load_state_dict({k: tensor.float() for k, tensor in tensors.items()})
         return model.eval()
 
 

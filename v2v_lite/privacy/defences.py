@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator, Tensor
 
+from ..align.linalg import random_orthogonal
 from ..measure.estimate import Estimate
-from ..measure.neighbors import Rows, as_rows, topk
-from ..spaces.files import DataError
+from ..measure.neighbors import Rows, as_unit_rows, topk
+from ..spaces.files import ConfigError, DataError
 from ..spaces.rows import unit
 
 __all__ = ["DEFENCES", "RENAMED", "Defence", "DefenceSpec", "recall"]
@@ -52,7 +53,7 @@ class DefenceSpec:
 class Defence:
     """A kind of defence (a key of `DEFENCES`), its strength and the owner's key.
 
-    Raises DataError for an unknown kind or a strength outside its range.
+    Raises ConfigError for an unknown kind or a strength outside its range.
 
     >>> rows = unit(torch.eye(3)[[0, 1, 2, 0]] + 0.1)
     >>> Defence("rotate", key=7).protect(rows).shape
@@ -65,14 +66,14 @@ class Defence:
 
     def __post_init__(self) -> None:
         if self.kind in RENAMED:
-            raise DataError(f"defence {self.kind!r} is now {RENAMED[self.kind]!r}")
+            raise ConfigError(f"defence {self.kind!r} is now {RENAMED[self.kind]!r}")
         if self.kind not in DEFENCES:
             known = ", ".join(DEFENCES)
-            raise DataError(f"no defence {self.kind!r}; there are {known}")
+            raise ConfigError(f"no defence {self.kind!r}; there are {known}")
         spec, s = DEFENCES[self.kind], self.strength
         if not math.isfinite(s) or s < spec.least or (spec.whole and s != int(s)):
             number = "a whole number" if spec.whole else "a number"
-            raise DataError(
+            raise ConfigError(
                 f"{self.kind}: strength = {s} ({spec.strength}) must be {number} >= "
                 f"{spec.least:g}"
             )
@@ -84,16 +85,17 @@ class Defence:
         `base` `(m, d)` (default: `x`). `read` numbers the draws of fresh noise: two
         reads see two draws. Everything else is a function of row, base and key.
         """
-        x, base = as_rows(x, "rows"), as_rows(x if base is None else base, "base")
+        rows = as_unit_rows(x, "rows")
+        base = rows if base is None else as_unit_rows(base, "base")
         seed = self.key + 1_000_003 * read if self.kind == "noise" else self.key
         generator = Generator().manual_seed(seed)
-        return unit(DEFENCES[self.kind].apply(x, base, self.strength, generator))
+        return unit(DEFENCES[self.kind].apply(rows, base, self.strength, generator))
 
     def protect_query(self, queries: Rows, base: Rows) -> Tensor:
         """The queries `(n, d)` as they must be compared with protected rows."""
         if DEFENCES[self.kind].queries:
             return self.protect(queries, base)
-        return as_rows(queries, "queries")
+        return as_unit_rows(queries, "queries")
 
     def adaptive(self) -> Defence:
         """This defence under another key: an adaptive attacker, who knows the method
@@ -113,8 +115,8 @@ def recall(
     `exact` and `queries` centred. Raises DataError when the two databases or the two
     sets of queries differ in number.
     """
-    stored, asked = as_rows(stored, "stored"), as_rows(asked, "asked")
-    exact, queries = as_rows(exact, "exact"), as_rows(queries, "queries")
+    stored, asked = as_unit_rows(stored, "stored"), as_unit_rows(asked, "asked")
+    exact, queries = as_unit_rows(exact, "exact"), as_unit_rows(queries, "queries")
     if len(stored) != len(exact) or len(asked) != len(queries):
         raise DataError(
             f"{len(stored)} stored rows for {len(exact)} exact ones, {len(asked)} "
@@ -123,12 +125,6 @@ def recall(
     true, found = topk(queries, exact, k)[1], topk(asked, stored, k)[1]
     hits = (true[:, :, None] == found[:, None, :]).any(2)
     return Estimate.of(hits.double().mean(1))
-
-
-def random_orthogonal(d: int, generator: Generator) -> Tensor:
-    """A random orthogonal `(d, d)`, uniform over all (Mezzadri 2007)."""
-    q, r = torch.linalg.qr(torch.randn(d, d, generator=generator))
-    return q * r.diagonal().sign()
 
 
 def _noise(x: Tensor, base: Tensor, strength: float, g: Generator) -> Tensor:
@@ -158,12 +154,12 @@ def _quantise(x: Tensor, base: Tensor, strength: float, g: Generator) -> Tensor:
 
 
 def _rotate(x: Tensor, base: Tensor, strength: float, g: Generator) -> Tensor:
-    return x @ random_orthogonal(x.shape[1], g)
+    return x @ random_orthogonal(x.shape[1], generator=g)
 
 
 def _scale(x: Tensor, base: Tensor, strength: float, g: Generator) -> Tensor:
     # Linear, keyed and no isometry: each axis of a secret basis by its own exp(s n).
-    rotated = x @ random_orthogonal(x.shape[1], g)
+    rotated = x @ random_orthogonal(x.shape[1], generator=g)
     return rotated * (strength * torch.randn(x.shape[1], generator=g)).exp()
 
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..align.base import check_minima
 from ..measure.neighbors import Rows
-from ..spaces.files import DataError
 from .proposals import END, Proposal
 from .scorer import EncoderScorer
 
@@ -63,11 +63,8 @@ class SearchConfig:
     repeats: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("beam", "words", "shortlist", "keep"):
-            if getattr(self, name) < 1:
-                raise DataError(f"{name} = {getattr(self, name)}; at least 1 is needed")
-        if min(self.kappa, self.topic_weight, self.exact) < 0:
-            raise DataError("kappa, topic_weight and exact must not be negative")
+        check_minima(self, beam=1, words=1, shortlist=1, keep=1)
+        check_minima(self, kappa=0, topic_weight=0, exact=0)
 
 
 @dataclass(frozen=True)

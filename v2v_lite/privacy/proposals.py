@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..spaces.files import DataError
+from ..spaces.files import ConfigError, DataError, first_line
 from ..spaces.rows import check_texts
 
 __all__ = ["END", "CausalLM", "NgramLM", "Proposal", "Vocabulary", "spell", "tokens"]
@@ -117,10 +117,11 @@ class NgramLM(Vocabulary):
     ) -> NgramLM:
         """Fitted on `texts`; `extra` are further words that may be proposed.
 
-        Raises DataError for no texts, an order below 1, or a discount outside (0, 1).
+        Raises DataError for no texts, ConfigError for an order below 1 or a discount
+        outside (0, 1).
         """
         if order < 1 or not 0 < discount < 1:
-            raise DataError(f"order = {order} must be >= 1, discount in (0, 1)")
+            raise ConfigError(f"order = {order} must be >= 1, discount in (0, 1)")
         known = Vocabulary.of(texts, extra)
         lines = [known.rows(text) for text in texts]
         count = Counter(row for line in lines for row in line)
@@ -228,9 +229,8 @@ class CausalLM:
             self._tokenizer = AutoTokenizer.from_pretrained(name, **where)
             model = AutoModelForCausalLM.from_pretrained(name, **where)
         except Exception as error:  # the hub's client has a family of errors
-            why = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise DataError(
-                f"{name}: no causal language model can be loaded ({why}); check the "
+                f"{name}: no causal language model ({first_line(error)}); check the "
                 "name, give a save_pretrained folder, or use NgramLM, which is offline"
             ) from error
         self._end = self._tokenizer.eos_token_id

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..measure.neighbors import Rows, as_rows
+from ..measure.neighbors import Rows, as_unit_rows
 from ..spaces.files import DataError
 from ..spaces.rows import check_rows, unit
 from .proposals import END, Vocabulary
@@ -70,7 +70,7 @@ class EncoderScorer:
         its row of the table as if `shrink` further texts pointed there. Raises
         DataError for other than one vector per text, or of another width.
         """
-        own = as_rows(vectors, "vectors")
+        own = as_unit_rows(vectors, "vectors")
         if own.shape[0] != len(texts):
             raise DataError(f"{len(texts)} texts, but {own.shape[0]} vectors")
         alone = encode([word for word in words if word])
@@ -100,7 +100,7 @@ class EncoderScorer:
     def target(self, vectors: Rows) -> Tensor:
         """`(n, d)` unit rows: the vectors around the centre. A vector in the centre's
         own direction, which says nothing, becomes zero. DataError for other widths."""
-        rows = as_rows(vectors, "rows")
+        rows = as_unit_rows(vectors, "rows")
         if rows.shape[1] != self.centre.shape[0]:
             raise DataError(
                 f"vectors are {rows.shape[1]}-d, the attacker's encoder gives "

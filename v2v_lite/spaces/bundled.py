@@ -5,14 +5,43 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from .files import DataError, read_json, sha256_of
-from .space import Space
+from .files import (
+    DataError,
+    Schema,
+    check_header,
+    is_plain_text,
+    read_header,
+    safe_child,
+    sha256_of,
+)
+from .space import SUFFIXES, Space
 
+__all__ = [
+    "EVAL_ROWS", "NAMES", "TRAIN_ROWS", "data_folder", "load", "read_manifest",
+    "resolve", "verify",
+]  # fmt: skip
+
+MANIFEST, MANIFEST_FORMAT = "manifest.json", "v2v-data-1"
 NAMES = ("minilm", "granite", "arctic", "wordllama")
 TRAIN_ROWS = 32768
 EVAL_ROWS = 4096
 PARTS = ("all", "train", "eval", "labels")
+
+
+def is_block_of_rows(value: Any) -> bool:
+    """[first, end] with first < end."""
+    pair = isinstance(value, list)
+    return pair and [int, int] == [type(v) for v in value] and 0 <= value[0] < value[1]
+
+
+# What entries of a manifest hold: of a file, a space, a set.
+FILE: Schema = {"file": str, "bytes": int, "sha256": str}
+SPACE = {**FILE, "encoder": is_plain_text, "licence": is_plain_text, "d": int}
+SET: dict[str, Any] = dict.fromkeys(("train", "eval", "labels?"), is_block_of_rows)
+SET |= dict.fromkeys(("ids", "documents?", "labels_file?"), FILE)
+SET |= {"texts": is_plain_text, "licence": is_plain_text, "rows": int, "spaces": dict}
 
 
 def data_folder() -> Path:
@@ -24,12 +53,12 @@ def data_folder() -> Path:
     package = Path(__file__).resolve().parents[1]
     places = [Path(chosen)] if chosen else [package.parent / "data", package / "_data"]
     for place in places:
-        if (place / "manifest.json").is_file():
+        if (place / MANIFEST).is_file():
             return place
     mend = "set V2V_DATA to a folder that has one"
     if not chosen:
         mend = "clone the repository whole, reinstall the package, or " + mend
-    raise DataError(f"no manifest.json in {' or '.join(map(str, places))}; {mend}")
+    raise DataError(f"no {MANIFEST} in {' or '.join(map(str, places))}; {mend}")
 
 
 def load(
@@ -51,29 +80,47 @@ def load(
     Space('minilm', n=4096, d=384)
     """
     place = data_folder() if folder is None else Path(folder)
-    sets = read_json(place / "manifest.json")["sets"]
-    entry = _pick(sets, dataset, "set")
+    entry = _pick(read_manifest(place), dataset, "set")
     if part not in PARTS:
         raise DataError(f"part = {part!r}, but it must be one of {', '.join(PARTS)}")
     described = _pick(entry["spaces"], name, "space")
-    for one in (entry["ids"], described):
-        verify(place / one["file"], one["bytes"], one["sha256"])
-    space = Space.load(place / described["file"])
+    verify(place, entry["ids"])
+    space = Space.load(verify(place, described))
     if part == "labels" and part not in entry:
         raise DataError(f"{dataset} has no labels; sets of documents have")
-    spans = {"all": [entry["train"][0], entry["eval"][1]], **entry}
-    return space.take(slice(*spans[part]))
+    blocks = {"all": [entry["train"][0], entry["eval"][1]], **entry}
+    first, last = blocks[part]
+    if last > space.n:
+        where = f"{place / MANIFEST}: {dataset}'s {part} rows"
+        raise DataError(f"{where} end at {last}, but {name} has {space.n} rows")
+    return space.take(slice(first, last))
 
 
-def resolve(name_or_path: str | os.PathLike[str]) -> Space:
-    """A space by bundled name, or from a .safetensors or .npy file.
+def read_manifest(folder: str | os.PathLike[str]) -> dict[str, dict]:
+    """The sets that a folder's manifest describes, by name, every entry checked.
+
+    Raises DataError when the manifest is missing, damaged or incomplete.
+    """
+    path = Path(folder) / MANIFEST
+    sets = read_header(path, {"format": MANIFEST_FORMAT, "sets": dict})["sets"]
+    for name, entry in sets.items():
+        check_header({"set": name}, {"set": is_plain_text}, path)
+        check_header(entry, SET, f"{path}, set {name}")
+        for short, described in entry["spaces"].items():
+            check_header({"space": short}, {"space": is_plain_text}, path)
+            check_header(described, SPACE, f"{path}, set {name}, space {short}")
+    return sets
+
+
+def resolve(name_or_path: str | os.PathLike[str], part: str = "all") -> Space:
+    """A space by bundled name (`part` of it), or from a .safetensors or .npy file.
 
     Raises DataError listing the bundled names when it is neither.
     """
     if str(name_or_path) in NAMES:
-        return load(str(name_or_path))
+        return load(str(name_or_path), part)
     path = Path(name_or_path)
-    if path.suffix in (".safetensors", ".npy"):
+    if path.suffix.lower() in SUFFIXES:
         return Space.load(path)
     raise DataError(
         f"{name_or_path}: neither a bundled space ({', '.join(NAMES)}) "
@@ -81,8 +128,14 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Space:
     )
 
 
-def verify(path: Path, size: int, sha256: str) -> None:
-    """Raise DataError unless the file has this size in bytes and this SHA-256."""
+def verify(folder: Path, described: dict) -> Path:
+    """The path of a file of `folder` that the manifest describes, checked.
+
+    Raises DataError unless it lies below the folder and has the size in bytes and the
+    SHA-256 that the manifest tells.
+    """
+    path = safe_child(folder, described["file"], folder / MANIFEST)
+    size, sha256 = described["bytes"], described["sha256"]
     name = "/".join(path.parts[-3:])
     mend = (
         f"in a checkout `git checkout -- {name}` restores it; "
@@ -92,13 +145,12 @@ def verify(path: Path, size: int, sha256: str) -> None:
         raise DataError(f"{path}: the file is missing; {mend}")
     found = path.stat()
     if found.st_size != size:
-        raise DataError(
-            f"{path}: cut short or altered: {found.st_size} bytes, expected {size}; "
-            + mend
-        )
-    actual = _sha256_once(str(path), found.st_mtime_ns, found.st_size)
+        sizes = f"{found.st_size} bytes, expected {size}"
+        raise DataError(f"{path}: cut short or altered: {sizes}; {mend}")
+    actual = _sha256_once(str(path), found.st_mtime_ns, size)
     if actual != sha256:
         raise DataError(f"{path}: altered: SHA-256 {actual}, expected {sha256}; {mend}")
+    return path
 
 
 @lru_cache(maxsize=64)

@@ -8,30 +8,45 @@ firm. Each has a *public* part, which an attacker in the same trade might own, a
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .bundled import data_folder, load, verify
-from .files import DataError, read_json
+from .bundled import MANIFEST, data_folder, load, read_manifest, verify
+from .files import (
+    DataError,
+    check_header,
+    is_nonempty_text,
+    parse_json,
+    parsing,
+    read_json,
+    safe_child,
+)
 from .rows import text_ids
 from .space import Space
 from .texts import read_lines
 
-if TYPE_CHECKING:
-    from datasets import Dataset
+__all__ = [
+    "AGES", "SETS", "SPLITS", "Document", "Documents", "Label", "document_space",
+    "load_documents", "read_documents", "read_labels",
+]  # fmt: skip
 
 SETS = ("posts", "emails", "notes")
 SPLITS = ("public", "private")
 AGES = ("child", "teenager", "young adult", "middle-aged", "older adult")
 LISTS = ("labels", "medication", "people", "firms")
+LABEL = {"name": str, "description": is_nonempty_text, "sensitive?": bool}
+DOCUMENT: dict[str, Any] = dict.fromkeys(
+    ("labels", "medication?", "people?", "firms?"), list
+)
+DOCUMENT |= {"id": str, "split": str, "text": is_nonempty_text}
+DOCUMENT |= {"facts?": dict, "age_group?": str}
 
 
 @dataclass(frozen=True)
@@ -95,16 +110,9 @@ class Documents:
         """The rows of one split; DataError when there is none of that name."""
         rows = tuple(row for row in self.rows if row.split == split)
         if not rows:
-            known = ", ".join(sorted({row.split for row in self.rows}))
-            raise DataError(
-                f"{self.name}: no rows of split {split!r}; there is {known}"
-            )
+            known = sorted({row.split for row in self.rows})
+            raise DataError(f"{self.name}: split {split!r} is not one of {known}")
         return replace(self, rows=rows)
-
-    def about(self, key: str) -> Documents:
-        """The rows that carry the label `key`."""
-        _known_labels([key], {label.key for label in self.labels}, self.name)
-        return replace(self, rows=tuple(r for r in self.rows if key in r.labels))
 
     def multi_hot(self) -> Tensor:
         """Which labels each row carries, `(n, n_labels)` bool."""
@@ -115,26 +123,6 @@ class Documents:
         """Deprecated: the name of `multi_hot` in version 0.1."""
         warnings.warn("hot() is now multi_hot()", FutureWarning, stacklevel=2)
         return self.multi_hot()
-
-    def to_dataset(self) -> Dataset:
-        """As a Hugging Face `datasets.Dataset`, labels as class labels."""
-        from datasets import ClassLabel, Dataset, Features, List, Value
-
-        text, texts = Value("string"), List(Value("string"))
-        features = Features(
-            {
-                "id": text,
-                "split": text,
-                "text": text,
-                "labels": List(ClassLabel(names=[x.key for x in self.labels])),
-                "facts": List({"key": text, "value": text}),
-                "medication": texts,
-                "age_group": text,
-                "people": texts,
-                "firms": texts,
-            }
-        )
-        return Dataset.from_list([_as_row(r) for r in self.rows], features=features)
 
 
 def load_documents(
@@ -154,14 +142,16 @@ def load_documents(
     place = data_folder() if folder is None else Path(folder)
     if name not in SETS:
         raise DataError(f"no set {name!r} of documents; there is {', '.join(SETS)}")
-    entry = read_json(place / "manifest.json")["sets"].get(f"documents/{name}")
-    if entry is None:
-        raise DataError(f"{place / 'manifest.json'} lists no documents/{name}")
-    labels = read_labels(place / entry["labels_file"]["file"], name)
-    file = place / entry["documents"]["file"]
-    rows = read_documents(file, labels) if file.is_file() else ()
-    for one in (entry["labels_file"], entry["documents"]):
-        verify(place / one["file"], one["bytes"], one["sha256"])
+    entry = read_manifest(place).get(f"documents/{name}", {})
+    if not {"documents", "labels_file"} <= entry.keys():
+        raise DataError(f"{place / MANIFEST} lists no documents/{name}")
+    files = entry["labels_file"], entry["documents"]
+    at_labels, at_texts = (safe_child(place, one["file"], MANIFEST) for one in files)
+    labels = read_labels(at_labels, name)
+    # Parsed before they are verified: the line at which a file is cut short says more.
+    rows = read_documents(at_texts, labels) if at_texts.is_file() else ()
+    for described in files:
+        verify(place, described)
     found = Documents(name, rows, labels)
     return found if split is None else found.part(split)
 
@@ -176,7 +166,7 @@ def document_space(documents: Documents, encoder: str, part: str = "") -> Space:
     every = load(encoder, part or "all", f"documents/{documents.name}")
     if part:
         return every
-    row_of = {one: i for i, one in enumerate(every.ids.tolist())}
+    row_of = {one: i for i, one in enumerate(every.known_ids.tolist())}
     wanted = text_ids(documents.texts).tolist()
     missing = [i for i, one in enumerate(wanted) if one not in row_of]
     if missing:
@@ -189,17 +179,11 @@ def document_space(documents: Documents, encoder: str, part: str = "") -> Space:
 
 def read_labels(path: Path, name: str) -> tuple[Label, ...]:
     """The labels of set `name` in a labels file, in the file's order."""
-    entries = read_json(path).get(name)
-    if not entries:
-        raise DataError(f"{path}: no labels of {name!r}")
-    try:
-        labels = tuple(Label(key, **entry) for key, entry in entries.items())
-    except TypeError as error:
-        raise DataError(f"{path}: {name}: {error}") from error
-    for label in labels:
-        if not label.description.strip():
-            raise DataError(f"{path}: label {label.key!r} of {name} has no description")
-    return labels
+    entries = check_header(read_json(path), {name: dict}, path)[name]
+    for key, entry in entries.items():
+        check_header(entry, LABEL, f"{path}, label {key!r} of {name}")
+    with parsing(path, "a file of labels"):  # fields that labels do not have
+        return tuple(Label(key, **entry) for key, entry in entries.items())
 
 
 def read_documents(path: Path, labels: Sequence[Label]) -> tuple[Document, ...]:
@@ -208,15 +192,16 @@ def read_documents(path: Path, labels: Sequence[Label]) -> tuple[Document, ...]:
     Raises DataError with file and line for a line that is not JSON or lacks a text, an
     unknown label or split, a repeated id, or a fact that is not in the text.
     """
-    keys, seen, rows = {label.key for label in labels}, {}, []
+    keys, rows = {label.key for label in labels}, []
+    seen: dict[str, int] = {}
     for number, line in read_lines(path):
         where = f"{path}, line {number}"
-        row = _parse(line, where)
-        _check(row, keys, where)
+        with parsing(where, "a document"):  # unknown fields, lists within lists
+            row = _parse(line, where)
+            _check(row, keys, where)
         if row.id in seen:
-            raise DataError(
-                f"{where}: id {row.id!r} is that of line {seen[row.id]} too"
-            )
+            first = f"line {seen[row.id]}"
+            raise DataError(f"{where}: id {row.id!r} is that of {first} too")
         seen[row.id] = number
         rows.append(row)
     if not rows:
@@ -225,26 +210,15 @@ def read_documents(path: Path, labels: Sequence[Label]) -> tuple[Document, ...]:
 
 
 def _parse(line: str, where: str) -> Document:
-    try:
-        entry = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{where}: not JSON ({error}); the file may be cut short"
-        ) from error
-    text = entry.get("text") if isinstance(entry, dict) else None
-    if not isinstance(text, str) or not text.strip():
-        raise DataError(f'{where}: no text; a "text" field with a string is needed')
-    entry |= {key: tuple(entry.get(key, ())) for key in LISTS}
-    try:
-        return Document(**entry)
-    except TypeError as error:
-        raise DataError(f"{where}: {error}") from error
+    entry = check_header(parse_json(line, where), DOCUMENT, where)
+    return Document(**entry | {key: tuple(entry.get(key, ())) for key in LISTS})
 
 
 def _check(row: Document, keys: set[str], where: str) -> None:
     if row.split not in SPLITS:
         raise DataError(f"{where}: split {row.split!r} is not one of {SPLITS}")
-    _known_labels(row.labels, keys, where)
+    if unknown := [label for label in row.labels if label not in keys]:
+        raise DataError(f"{where}: unknown label {unknown[0]!r}; known: {sorted(keys)}")
     if not row.labels:
         raise DataError(f"{where}: no label; at least one is needed")
     if row.age_group and row.age_group not in AGES:
@@ -255,16 +229,3 @@ def _check(row: Document, keys: set[str], where: str) -> None:
     for value in row.medication:
         if value.lower() not in row.text.lower():
             raise DataError(f"{where}: medication {value!r} is not in the text")
-
-
-def _known_labels(labels: Sequence[str], keys: set[str], where: str) -> None:
-    unknown = [label for label in labels if label not in keys]
-    if unknown:
-        raise DataError(f"{where}: unknown label {unknown[0]!r}; known: {sorted(keys)}")
-
-
-def _as_row(row: Document) -> dict:
-    facts = [{"key": key, "value": value} for key, value in row.facts.items()]
-    fields = {key: list(getattr(row, key)) for key in LISTS}
-    rest = {key: getattr(row, key) for key in ("id", "split", "text", "age_group")}
-    return rest | fields | {"facts": facts}

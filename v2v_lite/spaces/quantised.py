@@ -11,20 +11,31 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
-from .encoders import ENCODERS, encode
-from .files import DataError, atomic, read_json, sha256_of, write_json
-from .rows import check_rows, unit
-from .space import Space, mean_of, provenance_of, read_tensors, write_tensors
+from .bundled import MANIFEST, MANIFEST_FORMAT, read_manifest
+from .encoders import ENCODERS, encode, model_name
+from .files import (
+    DataError,
+    atomic,
+    safe_child,
+    safe_name,
+    sha256_of,
+    write_json,
+    write_tensors,
+)
+from .rows import check_rows, dequantise, unit
+from .space import CODES_FORMAT, IDS, Space, mean_of
 from .texts import check_threshold, drop_near, drop_repeats, read_texts
 
-FORMAT = "v2v-int8-1"
-MANIFEST_FORMAT = "v2v-data-1"
+__all__ = ["dequantise", "file_entry", "make_set", "quantise", "write_set"]
+
 LEVELS = 127  # codes lie in -127..127: symmetric, so that zero stays exactly zero
-IDS = "ids.safetensors"
+file_name = safe_name  # SHIM: remove after the sweep
 
 
 def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,35 +55,10 @@ def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
     return codes, scale
 
 
-def dequantise(codes: Tensor, scale: Tensor) -> Tensor:
-    r"""Rows `(n, d)` float32 from codes and scales: $\hat x_{ij} = c_{ij} s_j$.
-
-    They are not scaled to length one; `unit` does that.
-    """
-    return codes.float() * scale
-
-
 def worst_cosine(rows: Tensor, decoded: Tensor) -> float:
     """The smallest cosine between row i of `rows` and row i of `decoded`."""
     # In float64: near one, float32 resolves cosines only to 1e-7.
-    pairs = unit(rows).double(), unit(decoded).double()
-    dots = (pairs[0] * pairs[1]).sum(1)
-    return float((dots / (pairs[0].norm(dim=1) * pairs[1].norm(dim=1))).min())
-
-
-def decode(path: Path, tensors: dict[str, Tensor], about: dict) -> Space:
-    """The space within a file of codes, already read; ids come from beside it."""
-    codes, scale, mean = (tensors.get(key) for key in ("codes", "scale", "mean"))
-    whole = scale is not None and mean is not None and codes.ndim == 2
-    if about.get("format") != FORMAT or not whole or scale.shape != codes.shape[1:]:
-        raise DataError(f"{path}: not codes of the form {FORMAT}; make the set again")
-    ids = None
-    if (path.parent / IDS).is_file():
-        ids = read_tensors(path.parent / IDS)[0].get("ids")
-        if ids is None or ids.shape != codes.shape[:1]:
-            raise DataError(f"{path.parent / IDS}: not the ids of {path.name}'s rows")
-    # Codes that round to a zero row are caught by the Space's own check.
-    return Space(unit(dequantise(codes, scale)), provenance_of(about), mean, ids)
+    return float(cosine_similarity(rows.double(), decoded.double()).min())
 
 
 def write_set(
@@ -83,20 +69,20 @@ def write_set(
     texts: str = "",
     licence: str = "",
     n_labels: int = 0,
-    more: dict | None = None,
+    extra: dict | None = None,
 ) -> dict:
     """Write spaces of the same texts as the set `name` in `folder`; return its entry.
 
     The last `n_labels` rows describe labels, the `n_eval` before them are for
     evaluation; means are those of the rows before both, as decoded. `texts` and
-    `licence` say what the texts are and whose, `more` goes into the entry as it is.
+    `licence` say what the texts are and whose, `extra` goes into the entry as it is.
     Files are made first and the manifest last. Raises DataError when the spaces' texts
     differ.
     """
-    _check_set(spaces, name, n_eval + n_labels)
+    _check_set(spaces, folder, name, n_eval + n_labels)
     folder, first = Path(folder), spaces[0]
     n = first.n - n_labels
-    entry = {
+    entry: dict[str, Any] = {
         "texts": texts,
         "texts_sha256": first.provenance.texts_sha256,
         "licence": licence,
@@ -104,20 +90,18 @@ def write_set(
         "train": [0, n - n_eval],
         "eval": [n - n_eval, n],
         **({"labels": [n, first.n]} if n_labels else {}),
-        **(more or {}),
+        **(extra or {}),
     }
     with atomic(folder / name / IDS) as temporary:
-        write_tensors(temporary, {"ids": first.ids}, {"format": FORMAT})
+        write_tensors(temporary, {"ids": first.known_ids}, {"format": CODES_FORMAT})
     entry["ids"] = file_entry(folder, f"{name}/{IDS}")
     entry["spaces"] = {
-        file_name(space.name): _write_codes(space, folder, name, n - n_eval, texts)
+        safe_name(space.name): _write_codes(space, folder, name, n - n_eval, texts)
         for space in spaces
     }
-    path = folder / "manifest.json"
-    empty = {"format": MANIFEST_FORMAT, "sets": {}}
-    manifest = read_json(path) if path.exists() else empty
-    manifest["sets"][name] = entry
-    write_json(path, manifest)
+    exists = (folder / MANIFEST).exists()
+    sets = {**(read_manifest(folder) if exists else {}), name: entry}
+    write_json(folder / MANIFEST, {"format": MANIFEST_FORMAT, "sets": sets})
     return entry
 
 
@@ -145,8 +129,15 @@ def make_set(
     texts went, and why. `load(ENCODER, dataset=name, folder=out_folder)` reads the
     result. Raises DataError naming file and line.
     """
-    _check_request(encoders, name, near)
-    options = {"batch_size": batch_size, "device": device, "progress": progress}
+    _check_request([model_name(one) for one in encoders], out_folder, name)
+    if near is not None:
+        check_threshold(near)
+
+    def encoded(encoder: str) -> Space:
+        return encode(
+            texts, encoder, batch_size=batch_size, device=device, progress=progress
+        )
+
     texts = read_texts(texts_file)
     read = len(texts)
     texts = drop_repeats(texts)
@@ -158,28 +149,18 @@ def make_set(
         texts = [texts[i] for i in order.tolist()]
     for other in encoders[1:]:  # a wrong name must not show after hours of encoding
         encode(texts[:1], other, device=device, progress=False)
-    first = encode(texts, encoders[0], **options)
+    first = encoded(encoders[0])
     if near is not None:
         kept = drop_near(first.vectors, near, progress=progress)
         dropped["near"] = len(texts) - len(kept)
         texts = [texts[i] for i in kept.tolist()]
         _check_room(texts_file, len(texts), n_eval)
-        first = Space.of(first.vectors[kept], texts=texts, **_about(first))
-    spaces = [first] + [encode(texts, other, **options) for other in encoders[1:]]
+        made = first.provenance
+        more = {"weights": made.weights, "licence": made.licence}
+        first = Space.of(first.vectors[kept], first.name, texts, None, None, **more)
+    spaces = [first, *(encoded(other) for other in encoders[1:])]
     entry = write_set(spaces, out_folder, name, n_eval, about, licence)
     return {**entry, "dropped": dropped}
-
-
-def file_name(encoder: str) -> str:
-    """The name of an encoder's file in a set: a hub name's slash becomes two dashes."""
-    return encoder.replace("/", "--")
-
-
-def _about(space: Space) -> dict[str, str]:
-    fields = asdict(space.provenance)
-    fields["about"] = fields.pop("texts")
-    del fields["texts_sha256"]
-    return fields
 
 
 def _check_room(texts_file: str | os.PathLike[str], n: int, n_eval: int) -> None:
@@ -190,20 +171,21 @@ def _check_room(texts_file: str | os.PathLike[str], n: int, n_eval: int) -> None
         )
 
 
-def _check_request(encoders: Sequence[str], name: str, near: float | None) -> None:
+def _check_request(
+    encoders: Sequence[str], folder: str | os.PathLike[str], name: str
+) -> None:
+    files = [safe_name(encoder) for encoder in encoders]
     if not encoders:
         raise DataError("no encoder was named; known are " + ", ".join(ENCODERS))
-    if len(set(encoders)) < len(encoders) or "ids" in encoders:
+    if len(set(files)) < len(files) or "ids" in files:
         raise DataError(f"encoders {list(encoders)}: each only once, none called 'ids'")
-    parts = Path(name).parts
-    if not parts or Path(name).is_absolute() or ".." in parts:
-        raise DataError(f"a set's name is that of a folder below, not {name!r}")
-    if near is not None:
-        check_threshold(near)
+    safe_child(folder, name)
 
 
-def _check_set(spaces: Sequence[Space], name: str, n_eval: int) -> None:
-    _check_request([file_name(space.name) for space in spaces], name, None)
+def _check_set(
+    spaces: Sequence[Space], folder: str | os.PathLike[str], name: str, n_eval: int
+) -> None:
+    _check_request([space.name for space in spaces], folder, name)
     first = spaces[0]
     if first.ids is None:
         raise DataError(f"{first.name}: a set needs ids; use Space.of(x, texts=texts)")
@@ -221,9 +203,9 @@ def _write_codes(
     decoded = unit(dequantise(codes, scale))
     tensors = {"codes": codes, "scale": scale, "mean": mean_of(decoded[:n_train])}
     origin = replace(space.provenance, texts=texts or space.provenance.texts)
-    file = f"{name}/{file_name(space.name)}.safetensors"
+    file = f"{name}/{safe_name(space.name)}.safetensors"
     with atomic(folder / file) as temporary:
-        write_tensors(temporary, tensors, {"format": FORMAT, **asdict(origin)})
+        write_tensors(temporary, tensors, {"format": CODES_FORMAT, **asdict(origin)})
     known = ENCODERS.get(space.name)
     return {
         **file_entry(folder, file),

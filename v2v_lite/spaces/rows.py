@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .files import DataError
+from .files import DataError, parsing
+
+__all__ = [
+    "as_tensor", "check_not_degenerate", "check_rows", "check_shape", "check_texts",
+    "dequantise", "name_rows", "repeats", "text_ids", "texts_sha256", "unit",
+]  # fmt: skip
 
 SHOWN = 5  # bad rows that an error names before it only counts
 
@@ -24,6 +30,14 @@ def unit(x: Tensor) -> Tensor:
     tensor([[0.6000, 0.8000]])
     """
     return normalize(x.float(), dim=-1, eps=1e-30)
+
+
+def dequantise(codes: Tensor, scale: Tensor) -> Tensor:
+    r"""Rows `(n, d)` float32 from codes and scales: $\hat x_{ij} = c_{ij} s_j$.
+
+    They are not scaled to length one; `unit` does that.
+    """
+    return codes.float() * scale
 
 
 def check_rows(
@@ -46,8 +60,8 @@ def check_rows(
         ...
     v2v_lite.spaces.files.DataError: rows: row 1 is all zeros; drop it or encode again
     """
-    rows = _as_tensor(x, name)
-    _check_shape(rows, name, min_rows)
+    rows = as_tensor(x, name)
+    check_shape(rows, name, min_rows)
     rows = rows.float()
     largest = rows.detach().abs().amax(dim=1)  # NaN and infinity survive amax
     _refuse(name, torch.isnan(largest), "NaN")
@@ -59,33 +73,30 @@ def check_rows(
     return unit(rows / largest[:, None])
 
 
-def _as_tensor(x: Tensor | np.ndarray | Sequence, name: str) -> Tensor:
+def as_tensor(x: Tensor | np.ndarray | Sequence, name: str = "rows") -> Tensor:
+    """`x` as a dense tensor of real numbers, copied unless it is one; or DataError."""
     if not isinstance(x, Tensor):
-        try:
+        with parsing(name, "a table of numbers", "give every row the same length"):
             array = np.asarray(x)
-        except (ValueError, TypeError) as error:
-            raise DataError(
-                f"{name}: not a table of numbers ({error}); "
-                "give every row the same length"
-            ) from error
         if array.dtype.kind not in "fiu":
+            mend = "np.stack" if array.dtype == object else "astype(float)"
             raise DataError(
                 f"{name}: entries of type {array.dtype} are not numbers; "
-                "give floats, shape (n, d)"
+                f"give floats, shape (n, d), as {mend} makes them"
             )
-        # float64 as the meeting point: torch lacks some of numpy's integer types.
-        x = torch.from_numpy(np.array(array, dtype=_torch_friendly(array.dtype)))
+        # A float32 copy is all that is kept. Wider types pass through float64, as
+        # torch lacks some of numpy's integers.
+        single = array.dtype.itemsize <= 4 and array.dtype.kind == "f"
+        x = torch.from_numpy(np.array(array, dtype="f4" if single else "f8"))
+    if x.layout != torch.strided or x.is_quantized:
+        raise DataError(f"{name}: a sparse or quantised tensor; use x.to_dense()")
     if x.dtype == torch.bool or x.dtype.is_complex:
         raise DataError(f"{name}: entries of type {x.dtype} are not real numbers")
     return x
 
 
-def _torch_friendly(dtype: np.dtype) -> np.dtype:
-    # A native float32 copy is all that is kept; wider types pass through float64.
-    return np.dtype(np.float32 if dtype.itemsize <= 4 and dtype.kind == "f" else "f8")
-
-
-def _check_shape(rows: Tensor, name: str, min_rows: int) -> None:
+def check_shape(rows: Tensor, name: str, min_rows: int = 1) -> None:
+    """Raise DataError unless `rows` is `(n, d)` with d >= 2 and n >= `min_rows`."""
     if rows.ndim != 2:
         mend = "; one row alone is x[None, :]" if rows.ndim == 1 else ""
         shape = tuple(rows.shape)
@@ -122,6 +133,44 @@ def name_rows(index: Sequence[int]) -> tuple[str, bool]:
     return "rows " + ", ".join(str(i) for i in index[:SHOWN]) + more, True
 
 
+def check_not_degenerate(
+    rows: Tensor, name: str = "rows", distinct: float = 0.5, sample: int = 1024
+) -> None:
+    """Raise DataError when unit rows `(n, d)` hold too little for any fit.
+
+    That is when all are the same but for rounding, fewer than the fraction `distinct`
+    of them differ, or, centred, they lie on one line (by the rank of the first `sample`
+    different ones). To be called where a fit begins.
+    """
+    x = rows.detach().cpu().float()
+    again = repeats(x)
+    n = len(x) - len(again)
+    if (x - x[:1]).abs().max() < 1e-6:
+        raise DataError(f"{name}: all {len(x)} rows are the same; encode other texts")
+    if n < distinct * len(x):
+        raise DataError(f"{name}: only {n} of {len(x)} rows differ; drop repeats")
+    keep = torch.ones(len(x), dtype=torch.bool)
+    keep[again] = False
+    some = x[keep][:sample]
+    if torch.linalg.matrix_rank(some - some.mean(0)) < 2:
+        raise DataError(f"{name}: the rows lie on one line; encode more varied texts")
+
+
+def repeats(values: Tensor | np.ndarray) -> list[int]:
+    """Indices of values `(n,)`, or rows `(n, d)`, that are equal to an earlier one.
+
+    >>> repeats(torch.tensor([3, 1, 3, 3]))
+    [2, 3]
+    """
+    array = np.ascontiguousarray(values)
+    if array.ndim == 2:  # a row's bytes as one value: np.unique by rows is slow
+        array = array.view(np.dtype((np.void, array.strides[0]))).ravel()
+    _, first = np.unique(array, return_index=True)
+    again = np.ones(len(array), dtype=bool)
+    again[first] = False
+    return np.flatnonzero(again).tolist()
+
+
 def check_texts(texts: Sequence[str], name: str = "texts") -> list[str]:
     """`texts` as a list; DataError when empty, one string, or a row is not a string."""
     if isinstance(texts, str):
@@ -134,6 +183,9 @@ def check_texts(texts: Sequence[str], name: str = "texts") -> list[str]:
         kind = type(texts[wrong[0]]).__name__
         where = name_rows(wrong)[0]
         raise DataError(f"{name}: {where}: not a string but {kind}; use str(...)")
+    halves = [i for i, text in enumerate(texts) if re.search("[\ud800-\udfff]", text)]
+    if halves:
+        raise DataError(f"{name}: {name_rows(halves)[0]}: half a character; drop it")
     return texts
 
 

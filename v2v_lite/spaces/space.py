@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
-import json
+import io
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from .files import DataError, atomic
-from .rows import check_rows, check_texts, text_ids, texts_sha256
+from .files import (
+    DataError,
+    atomic,
+    check_file,
+    check_header,
+    is_plain_text,
+    parsing,
+    read_tensors,
+    write_tensors,
+)
+from .rows import (
+    as_tensor,
+    check_rows,
+    check_shape,
+    check_texts,
+    dequantise,
+    text_ids,
+    texts_sha256,
+    unit,
+)
+
+__all__ = ["Provenance", "Space", "mean_of"]
 
 FORMAT = "v2v-space-1"
-OFF_UNIT = 1e-3  # how far a row's length may be from one before it is refused
+CODES_FORMAT = "v2v-int8-1"  # int8 codes, one scale a dimension; see `quantised`
+SUFFIXES = (".safetensors", ".npy")
+IDS = "ids.safetensors"  # beside files of codes
+UNIT_TOLERANCE = 1e-3  # how far a row's length may be from one before it is refused
 
 
 @dataclass(frozen=True)
@@ -49,30 +71,50 @@ class Space:
 
     vectors: Tensor
     provenance: Provenance = field(default_factory=Provenance)
-    mean: Tensor | None = None
+    mean: Tensor = None  # type: ignore[assignment]  # never None once made
     ids: Tensor | None = None
 
     def __post_init__(self) -> None:
         rows = check_rows(self.vectors, self.name, unit_rows=False).detach()
         off = (torch.linalg.vector_norm(rows, dim=1) - 1).abs()
-        if off.max() > OFF_UNIT:
+        if off.max() > UNIT_TOLERANCE:
             raise DataError(
                 f"{self.name}: row {int(off.argmax())} is not of length one; "
                 "Space.of(x) scales rows of any length"
             )
-        mean = mean_of(rows) if self.mean is None else self.mean.detach().float()
-        ids = None if self.ids is None else self.ids.to(torch.int64)
-        if mean.shape != (rows.shape[1],) or not mean.isfinite().all():
+        ids = self.ids
+        if ids is not None:
+            if ids.shape != rows.shape[:1] or ids.is_floating_point():
+                raise DataError(
+                    f"{self.name}: ids of shape {tuple(ids.shape)} for {rows.shape[0]} "
+                    "rows; one whole number for each row is needed"
+                )
+            ids = ids.to(torch.int64)
+        self._set(vectors=rows, ids=ids)
+        self._set(mean=self._checked_mean(self.mean))
+
+    def _set(self, **values: Any) -> None:
+        for key, value in values.items():  # the one way to set a frozen field
+            object.__setattr__(self, key, value)
+
+    def _derived(self, **changes: Any) -> Space:
+        # What is made of a checked space by sound steps is not checked again.
+        other = object.__new__(type(self))
+        other._set(**{f.name: getattr(self, f.name) for f in fields(self)} | changes)
+        return other
+
+    def _checked_mean(self, mean: Tensor | None) -> Tensor:
+        if mean is None:
+            return mean_of(self.vectors)
+        mean = mean.detach()
+        real = mean.shape == (self.d,) and not mean.is_complex()
+        # A mean of unit rows is no longer than they are; NaN fails here too.
+        if not real or not mean.float().norm() <= 1 + UNIT_TOLERANCE:
             raise DataError(
-                f"{self.name}: mean of shape {tuple(mean.shape)}, "
-                f"but ({rows.shape[1]},) finite numbers are needed"
+                f"{self.name}: mean of shape {tuple(mean.shape)}, but ({self.d},) "
+                "finite numbers, a vector no longer than one, are needed"
             )
-        if ids is not None and ids.shape != (rows.shape[0],):
-            raise DataError(
-                f"{self.name}: ids of shape {tuple(ids.shape)} for {rows.shape[0]} rows"
-            )
-        for key, value in (("vectors", rows), ("mean", mean), ("ids", ids)):
-            object.__setattr__(self, key, value)  # the one way to set a frozen field
+        return mean.float()
 
     def __len__(self) -> int:
         return self.n
@@ -86,6 +128,16 @@ class Space:
     def d(self) -> int:
         """Number of dimensions."""
         return self.vectors.shape[1]
+
+    @property
+    def known_ids(self) -> Tensor:
+        """The ids; DataError when the space has none."""
+        if self.ids is None:
+            raise DataError(
+                f"{self.name}: without ids nobody can tell which texts the rows are; "
+                "make the space with Space.of(x, texts=texts)"
+            )
+        return self.ids
 
     @property
     def name(self) -> str:
@@ -118,7 +170,8 @@ class Space:
             texts = check_texts(texts)
             ids = text_ids(texts)
             provenance["texts_sha256"] = texts_sha256(texts)
-        return cls(rows, Provenance(encoder=encoder, **provenance), mean, ids)
+        about = Provenance(encoder=encoder, **provenance)
+        return cls(rows, about, mean_of(rows) if mean is None else mean, ids)
 
     def take(self, index: Tensor | np.ndarray | Sequence[int] | slice) -> Space:
         """The rows `index` (integers, a mask or a slice); mean and provenance stay."""
@@ -133,23 +186,36 @@ class Space:
             ids = None if self.ids is None else self.ids.to(self.vectors.device)[index]
         except IndexError as error:
             raise DataError(f"{self.name}: {error} ({self.n} rows)") from error
-        return replace(self, vectors=rows, ids=ids)
+        check_shape(rows, self.name)  # no row, or an index that is no list of rows
+        return self._derived(vectors=rows, ids=ids)
+
+    def with_mean(self, mean: Tensor | None = None) -> Space:
+        """The same rows with another training mean `(d,)`, by default their own."""
+        return self._derived(mean=self._checked_mean(mean))
 
     def to(self, device: torch.device | str) -> Space:
         """The same space on another device (ids stay where they are)."""
-        return replace(self, vectors=self.vectors.to(device), mean=self.mean.to(device))
+        vectors, mean = self.vectors.to(device), self.mean.to(device)
+        return self._derived(vectors=vectors, mean=mean)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one .safetensors file atomically; provenance goes into its metadata."""
-        path = Path(path)
-        if path.suffix != ".safetensors":
-            raise DataError(f"{path}: spaces are saved as .safetensors; rename it")
+        """Write one file atomically: all as .safetensors, or as .npy the rows alone."""
+        path, suffix = Path(path), Path(path).suffix.lower()
+        if suffix not in SUFFIXES:
+            raise DataError(
+                f"{path}: rows are saved as .safetensors or .npy; rename it"
+            )
         tensors = {"vectors": self.vectors, "mean": self.mean}
         if self.ids is not None:
             tensors["ids"] = self.ids
-        about = {"format": FORMAT, **asdict(self.provenance)}
         with atomic(path) as temporary:
-            write_tensors(temporary, tensors, about)
+            if suffix == ".safetensors":
+                header = {"format": FORMAT, **asdict(self.provenance)}
+                write_tensors(temporary, tensors, header)
+            else:  # by way of memory: numpy's own write passes over a full disk
+                content = io.BytesIO()
+                np.save(content, self.vectors.cpu().numpy())
+                temporary.write_bytes(content.getbuffer())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Space:
@@ -159,48 +225,23 @@ class Space:
         "vectors"; its encoder is "unknown". Raises DataError naming the file when it is
         missing, cut short, or holds something else.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise DataError(f"{path}: there is no such file")
-        if path.suffix not in (".npy", ".safetensors"):
-            raise DataError(f"{path}: only .safetensors and .npy are read; convert it")
-        if path.suffix == ".npy":
-            tensors, about = {"vectors": _read_npy(path)}, {}
-        else:
-            tensors, about = read_tensors(path)
-        if "codes" in tensors:
-            from .quantised import decode  # quantised imports this module
-
-            return decode(path, tensors, about)
-        ours = about.get("format") == FORMAT
-        extra = {k: tensors.get(k) for k in ("mean", "ids")} if ours else {}
-        rows = check_rows(_the_table(path, tensors), str(path))
-        return cls(rows, provenance_of(about), **extra)
-
-    @staticmethod
-    def concat(spaces: Iterable[Space]) -> Space:
-        """All rows under one another; the mean is that of the means, weighted by rows.
-
-        Raises DataError when the spaces come from different encoders.
-        """
-        spaces = list(spaces)
-        if not spaces:
-            raise DataError("concat: no space was given")
-        names = sorted({f"{s.name} ({s.d}-d)" for s in spaces})
-        if len(names) > 1:
-            raise DataError(
-                f"concat: {', '.join(names)} are different spaces; their coordinates "
-                "have nothing in common, so translate one into the other first"
-            )
-        means = torch.stack([s.mean for s in spaces])
-        weights = means.new_tensor([s.n for s in spaces])
-        mean = (weights / weights.sum()) @ means
-        known = all(s.ids is not None for s in spaces)
-        ids = torch.cat([s.ids for s in spaces]) if known else None
-        about = spaces[0].provenance
-        if any(s.provenance.texts_sha256 != about.texts_sha256 for s in spaces):
-            about = replace(about, texts_sha256="")
-        return Space(torch.cat([s.vectors for s in spaces]), about, mean, ids)
+        path = check_file(path)
+        tensors, header = _read(path)
+        coded = "codes" in tensors
+        if header or coded:
+            form = {"format": CODES_FORMAT if coded else FORMAT}
+            check_header(header, form | _PROVENANCE, path)
+        else:  # somebody's own; a "mean" or "ids" there may be anything
+            tensors = {"vectors": _the_table(path, tensors)}
+        known = (f.name for f in fields(Provenance))
+        about = Provenance(**{key: header[key] for key in known if key in header})
+        with parsing(path):  # the file is named, also when memory does not suffice
+            if coded:
+                rows, ids = _decoded(path, tensors)
+            else:
+                rows, ids = check_rows(_the_table(path, tensors)), tensors.get("ids")
+            mean = tensors.get("mean")
+            return cls(rows, about, mean_of(rows) if mean is None else mean, ids)
 
 
 def mean_of(rows: Tensor) -> Tensor:
@@ -208,44 +249,38 @@ def mean_of(rows: Tensor) -> Tensor:
     return rows.mean(dim=0, dtype=torch.float64).float()
 
 
-def provenance_of(about: dict) -> Provenance:
-    """The provenance within a file's metadata; unknown keys are passed over."""
-    known = {f.name for f in fields(Provenance)}
-    return Provenance(**{k: str(v) for k, v in about.items() if k in known})
+# The encoder's name ends up in names of files and on terminals; the rest is prose.
+_PROVENANCE: dict[str, Any] = {f"{f.name}?": str for f in fields(Provenance)}
+_PROVENANCE["encoder?"] = is_plain_text
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], about: dict) -> None:
-    """Write tensors and, as one JSON entry, metadata: same content, same bytes."""
-    ready = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    # One metadata key only: safetensors does not fix the order of several.
-    text = json.dumps(about, sort_keys=True, ensure_ascii=False)
-    path.touch()
-    mode = path.stat().st_mode
-    save_file(ready, str(path), metadata={"v2v": text})
-    path.chmod(mode)  # safetensors makes files that their owner alone may read
+def _read(path: Path) -> tuple[dict[str, Tensor], dict]:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise DataError(f"{path}: only {' and '.join(SUFFIXES)} are read; convert it")
+    if suffix == ".safetensors":
+        return read_tensors(path)
+    mend = "save it again with numpy.save(path, rows)"
+    # Mapped, not read: a header that claims more rows than the file has costs nothing,
+    # and nothing in the file is ever unpickled.
+    with parsing(path, "a whole .npy file of numbers", mend):
+        rows = np.lib.format.open_memmap(path, mode="r")
+        if rows.offset + rows.nbytes != path.stat().st_size:
+            raise ValueError(f"its header tells of {rows.shape} {rows.dtype}")
+        return {"vectors": as_tensor(rows)}, {}
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """All tensors of a .safetensors file and our metadata ({} when it is not ours)."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("v2v", "{}"))
-            return {key: file.get_tensor(key) for key in file.keys()}, about
-    except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(
-            f"{path}: not a whole .safetensors file ({error}); it is cut short or "
-            "altered, so copy or make it again"
-        ) from error
-
-
-def _read_npy(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(
-            f"{path}: not a whole .npy file of numbers ({error}); save it again with "
-            "numpy.save(path, rows)"
-        ) from error
+def _decoded(path: Path, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+    # The rows of int8 codes, and their ids from the file beside.
+    codes, scale = tensors["codes"], tensors.get("scale")
+    fits = scale is not None and scale.shape == codes.shape[1:]
+    if scale is None or not fits or codes.dtype != torch.int8 or codes.ndim != 2:
+        raise DataError(f"{path}: int8 codes (n, d) and a scale (d,) are needed")
+    if "mean" not in tensors:
+        raise DataError(f"{path}: no mean of the training rows; make the set again")
+    beside = path.parent / IDS
+    ids = read_tensors(beside)[0].get("ids") if beside.is_file() else None
+    return unit(dequantise(codes, scale)), ids
 
 
 def _the_table(path: Path, tensors: dict[str, Tensor]) -> Tensor:

@@ -1,20 +1,20 @@
 """Unpaired splits that cannot leak: disjoint texts to train on, pairs to evaluate on.
 
-The threat model: the attacker holds vectors of *other* texts than those he steals. A
+The threat model: the attacker holds vectors of *other* texts than those they steal. A
 text on both sides is a pair in disguise, and makes any method look better than it is.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from .files import DataError
-from .rows import name_rows
-from .space import Space, mean_of
+from .rows import name_rows, repeats
+from .space import Space
+
+__all__ = ["LeakError", "Split", "check_disjoint", "hold_out", "unpaired"]
 
 
 class LeakError(DataError):
@@ -41,23 +41,25 @@ class Split:
         )
 
 
-def hold_out(space: Space, share: float = 0.1, most: int = 2048) -> tuple[Space, Space]:
-    """The rows to fit on, and every k-th row held back, about `share` and `most`.
+def hold_out(
+    space: Space, fraction: float = 0.1, max_rows: int = 2048
+) -> tuple[Space, Space]:
+    """The rows to fit on, and every k-th row held back: `fraction`, at most `max_rows`.
 
     A diagnosis wants rows that the fit has not seen. Both parts carry the mean of the
     first. Raises DataError when fewer than 40 rows could be held back.
     """
-    held = min(int(space.n * share), most)
+    held = min(int(space.n * fraction), max_rows)
     if held < 40:
         raise DataError(
             f"{space.n} rows leave {held} to hold back for the diagnosis; "
-            f"give at least {int(40 / share)}"
+            f"give at least {int(40 / fraction)}"
         )
     back = torch.arange(held) * (space.n // held)
     keep = torch.ones(space.n, dtype=torch.bool)
     keep[back] = False
-    rest = _centred_on_itself(space.take(keep.nonzero().flatten()))
-    return rest, replace(space.take(back), mean=rest.mean)
+    rest = space.take(keep.nonzero().flatten()).with_mean()
+    return rest, space.take(back).with_mean(rest.mean)
 
 
 def unpaired(
@@ -81,14 +83,14 @@ def unpaired(
     _check_no_repeats(a, b)
     rest = a.n - n_eval
     order = torch.randperm(rest, generator=torch.Generator().manual_seed(seed))
-    source = _centred_on_itself(a.take(order[:n_train]))
-    target = _centred_on_itself(b.take(order[n_train : 2 * n_train]))
+    source = a.take(order[:n_train]).with_mean()
+    target = b.take(order[n_train : 2 * n_train]).with_mean()
     last = slice(rest, None)
     return Split(
         source=source,
         target=target,
-        eval_source=replace(a.take(last), mean=source.mean),
-        eval_target=replace(b.take(last), mean=target.mean),
+        eval_source=a.take(last).with_mean(source.mean),
+        eval_target=b.take(last).with_mean(target.mean),
         seed=seed,
     )
 
@@ -98,13 +100,8 @@ def check_disjoint(a: Space, b: Space) -> None:
 
     By the ids of the texts; spaces without ids cannot be checked and raise DataError.
     """
-    for space in (a, b):
-        if space.ids is None:
-            raise DataError(
-                f"{space.name}: without ids nobody can tell which texts the rows are; "
-                "make the space with Space.of(x, texts=texts)"
-            )
-    shared = torch.isin(a.ids.cpu(), b.ids.cpu()).nonzero().flatten().tolist()
+    ids_a, ids_b = a.known_ids.cpu(), b.known_ids.cpu()
+    shared = torch.isin(ids_a, ids_b).nonzero().flatten().tolist()
     if shared:
         raise LeakError(
             f"{len(shared)} texts stand on both sides: {name_rows(shared)[0]} of "
@@ -112,71 +109,44 @@ def check_disjoint(a: Space, b: Space) -> None:
         )
 
 
-def _centred_on_itself(space: Space) -> Space:
-    return replace(space, mean=mean_of(space.vectors))
-
-
 def _check_sizes(n: int, n_eval: int, n_train: int | None) -> int:
     if n_eval < 1:
         raise DataError(f"n_eval = {n_eval}, but at least 1 pair is needed")
     half = (n - n_eval) // 2
+    pool = f"{n} rows less {n_eval} evaluation pairs"
     if half < 1:
-        raise DataError(
-            f"{n} rows are too few for {n_eval} evaluation pairs and two training "
-            f"sets; use n_eval <= {max(n - 2, 0)} or more rows"
-        )
-    if n_train is None:
-        return half
+        raise DataError(f"{pool} leave no two training sets; use more rows")
+    n_train = half if n_train is None else n_train
     if not 1 <= n_train <= half:
-        raise DataError(
-            f"n_train = {n_train}, but {n} rows less {n_eval} evaluation pairs leave "
-            f"1 to {half} a side"
-        )
+        raise DataError(f"n_train = {n_train}, but {pool} leave 1 to {half} a side")
     return n_train
 
 
 def _check_same_texts(a: Space, b: Space) -> None:
+    mend = "encode one list of texts with both encoders"
     if a.n != b.n:
-        raise DataError(
-            f"{a.name} has {a.n} rows and {b.name} {b.n}; "
-            "row i of both must be the same text"
-        )
+        raise DataError(f"{a.name} has {a.n} rows and {b.name} {b.n}; {mend}")
     if a.ids is not None and b.ids is not None:
         wrong = (a.ids.cpu() != b.ids.cpu()).nonzero().flatten().tolist()
         if wrong:
-            raise DataError(
-                f"{a.name} and {b.name} hold different texts in {name_rows(wrong)[0]}; "
-                "encode one list of texts with both encoders"
-            )
-    hashes = a.provenance.texts_sha256, b.provenance.texts_sha256
-    if all(hashes) and hashes[0] != hashes[1]:
-        raise DataError(
-            f"{a.name} comes from texts {hashes[0][:12]}, {b.name} from texts "
-            f"{hashes[1][:12]}; encode one list of texts with both encoders"
-        )
+            both, rows = f"{a.name} and {b.name}", name_rows(wrong)[0]
+            raise DataError(f"{both} hold different texts in {rows}; {mend}")
+    one, two = (space.provenance.texts_sha256[:12] for space in (a, b))
+    if one and two and one != two:
+        origins = f"{a.name} comes from texts {one}, {b.name} from texts {two}"
+        raise DataError(f"{origins}; {mend}")
 
 
 def _check_no_repeats(a: Space, b: Space) -> None:
     # Any repeat is refused, even one that this seed leaves on one side: whether a split
     # is sound must not depend on the seed.
     ids = a.ids if a.ids is not None else b.ids
-    again = _repeats(ids.cpu()) if ids is not None else _repeated_rows(a, b)
+    # Without ids: the same text gives the same bytes in both spaces. One space alone is
+    # no proof, since a bag-of-words encoder maps reordered texts to one vector.
+    both = (space.vectors.cpu() for space in (a, b))
+    again = repeats(torch.cat(list(both), dim=1) if ids is None else ids.cpu())
     if again:
         raise LeakError(
             f"{len(again)} rows repeat an earlier text ({name_rows(again)[0]}), which "
             "is a pair in disguise once the two fall on different sides; drop repeats"
         )
-
-
-def _repeats(values: Tensor | np.ndarray) -> list[int]:
-    _, first = np.unique(np.asarray(values), return_index=True)
-    again = np.ones(len(values), dtype=bool)
-    again[first] = False
-    return np.flatnonzero(again).tolist()
-
-
-def _repeated_rows(a: Space, b: Space) -> list[int]:
-    # Without ids: the same text gives the same bytes in both spaces. One space alone is
-    # no proof, since a bag-of-words encoder maps reordered texts to one vector.
-    both = torch.cat([a.vectors.cpu(), b.vectors.cpu()], dim=1).contiguous().numpy()
-    return _repeats(both.view(np.dtype((np.void, both.strides[0]))).ravel())

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import gzip
-import json
 import os
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from .files import DataError
+from .files import DataError, check_header, is_nonempty_text, parse_json, parsing
 from .rows import unit
+
+__all__ = ["check_threshold", "drop_near", "drop_repeats", "read_lines", "read_texts"]
 
 
 def read_texts(path: str | os.PathLike[str]) -> list[str]:
     """The texts of a file: one a line, or the "text" fields of .jsonl; .gz too.
 
-    Space around a text is cut off. Raises DataError naming file and line when the file
-    is missing, cut short or not UTF-8, or when a line holds no text.
+    Space around a text, a byte-order mark and empty lines at the end are cut off.
+    Raises DataError naming file and line when the file is missing, cut short or not
+    UTF-8, or when a line holds no text.
     """
-    path = Path(path)
+    path, texts = Path(path), []
     kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    parse = _parse_json if kind == ".jsonl" else _parse_line
-    texts = [parse(path, i, line) for i, line in read_lines(path)]
+    schema, mend = {"text": is_nonempty_text}, 'lines must be like {"text": "..."}'
+    for number, line in read_lines(path):
+        where = f"{path}, line {number}"
+        if kind == ".jsonl":
+            record = check_header(parse_json(line, where, mend), schema, where, mend)
+            line = record["text"].strip()
+        elif not line:
+            raise DataError(f"{where}: empty; delete the line")
+        texts.append(line)
     if not texts:
         raise DataError(f"{path}: the file is empty; one text a line is needed")
     return texts
@@ -70,40 +78,23 @@ def check_threshold(near: float) -> None:
         raise DataError(f"near = {near}, but a cosine in (0, 1] is needed")
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Line numbers from 1 and stripped lines of a UTF-8 file, .gz too."""
+def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
+    """Line numbers from 1 and stripped lines of a UTF-8 file, .gz too.
+
+    A byte-order mark is no part of the first line; empty lines at the end are left out.
+    """
+    path, empty = Path(path), 0
     opener = gzip.open if path.suffix == ".gz" else open
-    number = 0
-    try:
-        with opener(path, "rt", encoding="utf-8", newline="\n") as file:
-            for number, line in enumerate(file, 1):
-                yield number, line.strip()
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: there is no such file") from error
-    except (EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: unreadable after line {number} ({error}); the file is cut short "
-            "or not UTF-8 text, copy it again or convert it"
-        ) from error
-
-
-def _parse_line(path: Path, number: int, line: str) -> str:
-    if not line:
-        raise DataError(f"{path}, line {number}: empty; delete the line")
-    return line
-
-
-def _parse_json(path: Path, number: int, line: str) -> str:
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}, line {number}: not JSON ({error}); "
-            'each line must be like {"text": "..."}'
-        ) from error
-    text = record.get("text") if isinstance(record, dict) else None
-    if not isinstance(text, str) or not text.strip():
-        raise DataError(
-            f'{path}, line {number}: no text; a "text" field with a string is needed'
-        )
-    return text.strip()
+    with parsing(path, "a whole file"), opener(path, "rb") as file:
+        for number, raw in enumerate(file, 1):
+            where, mend = f"{path}, line {number}", "convert the file to UTF-8"
+            with parsing(where, "UTF-8 text", mend):
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            if "\0" in line:
+                raise DataError(f"{where}: zero bytes, so not UTF-8 text; {mend}")
+            if not line:
+                empty += 1
+                continue
+            yield from ((i, "") for i in range(number - empty, number))
+            yield number, line
+            empty = 0

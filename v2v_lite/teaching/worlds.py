@@ -52,7 +52,7 @@ REDUCED = Preset(
     centred=True,
     start="anchors",
 )  # fmt: skip
-FEW_ANCHORS = AnchorConfig(runs=4, rows=4000, clusters=32, starts=100)
+FEW_ANCHORS = AnchorConfig(n_runs=4, sample_size=4000, n_clusters=32, n_init=100)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,9 @@ def on_axes(axes: int, train: Space, *others: Space) -> list[Space]:
 
 def coarse_maps(problem: SmallProblem, seeds: int) -> Tensor:
     """A rotation per seed `(S, d, d)`: the polar factor of the anchors' map."""
-    few = AnchorConfig(runs=12, rows=3000, clusters=24, starts=60, rounds=2)
+    few = AnchorConfig(
+        n_runs=12, sample_size=3000, n_clusters=24, n_init=60, vote_rounds=2
+    )
     model = SelfLearn(SelfLearnConfig(anchors=few, phases=()))
     x, y = problem.source, problem.target
     return torch.stack([polar(model.fit(x, y, seed=k).weight) for k in range(seeds)])

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..align.diagnose import Diagnosis, diagnose
-from ..align.sinkhorn import coarse_products
+from ..align.diagnosis import Diagnosis, diagnose
+from ..align.sinkhorn import reduced_precision_matmul
 from ..spaces.files import DataError
 from ..spaces.space import Space
 from . import checkpoint
@@ -99,7 +99,9 @@ class Run:
         try:
             with (
                 torch.random.fork_rng(devices),
-                coarse_products() if self.preset.optim.coarse else nullcontext(),
+                reduced_precision_matmul()
+                if self.preset.optim.coarse
+                else nullcontext(),
                 tqdm(
                     None, "train", steps, initial=self.state.step, disable=quiet
                 ) as bar,
@@ -264,7 +266,7 @@ class Run:
             self.translator(state.best, k, *pair) for k in range(len(state.seeds))
         ]
         return [
-            diagnose(model, *sides, rivals=models[:k] + models[k + 1 :])
+            diagnose(model, *sides, other_seeds=models[:k] + models[k + 1 :])
             for k, model in enumerate(models)
         ]
 

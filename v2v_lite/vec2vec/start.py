@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..align import SelfLearn, SelfLearnConfig, whitening
 from ..align.anchors import find_anchors
-from ..align.paired import power
-from ..align.selflearn import SelfLearn, SelfLearnConfig, whitening
+from ..align.linalg import power
 from ..spaces.rows import unit
 from ..spaces.space import Space
 from .adversary import Glasses
@@ -92,7 +92,7 @@ def _found(
     source: Space, target: Space, view: View, preset: Preset, seed: int, progress: bool
 ) -> Tensor:
     config = SelfLearnConfig()
-    config = replace(config, anchors=replace(config.anchors, runs=preset.anchor_runs))
+    config = replace(config, anchors=replace(config.anchors, n_runs=preset.anchor_runs))
     if preset.start == "anchors" and view.white is not None:
         x, y = (unit(one.vectors - one.mean) for one in (source, target))
         whites = [whitening(z, preset.whitened / len(z)) for z in (x, y)]

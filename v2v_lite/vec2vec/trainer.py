@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..align.diagnose import Diagnosis, verdict
+from ..align.diagnosis import Diagnosis, label_of
 from ..spaces.files import DataError, write_json
 from ..spaces.space import Space
 from ..spaces.splits import hold_out
@@ -163,7 +163,7 @@ class Trained:
     def spread(self) -> dict[str, float]:
         """Median, min and max over seeds of the scores, and the share of them that the
         diagnosis calls aligned."""
-        words = [verdict(score) for score in self.scores]
+        words = [label_of(score) for score in self.scores]
         return {
             "median": statistics.median(self.scores),
             "min": min(self.scores),

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from ..align.base import Stage, Translator
-from ..align.registry import register
 from ..spaces.files import DataError
 from ..spaces.rows import unit
 from ..spaces.space import Space
@@ -30,7 +29,6 @@ from .start import View
 CONFIG = "config"  # a tensor of the bytes of the configuration's JSON
 
 
-@register
 class Vec2Vec(Translator):
     """One ordered pair of one seed's nets; `fit` trains by a preset (SOUND)."""
 

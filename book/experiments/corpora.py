@@ -6,14 +6,15 @@ None is bundled. They hold texts of real people; use them by their own terms. Of
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from .documents import Document, Documents, Label
-from .files import DataError
-from .texts import read_lines
+from v2v_lite.spaces import DataError, Document, Documents, Label
+from v2v_lite.spaces.files import check_header, parse_json
+from v2v_lite.spaces.texts import read_lines
+
+__all__ = ["CORPORA", "Corpus", "load_corpus", "read_corpus"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,7 @@ class Corpus:
 
 
 def _tweet(row: dict) -> tuple[str, list[str]]:
-    labels = next((row[k] for k in ("label_name", "labels") if k in row), [])
-    return row["text"], list(labels)
+    return row["text"], list(row.get("label_name", row.get("labels", ())))
 
 
 def _email(row: dict) -> tuple[str, list[str]]:
@@ -46,7 +46,10 @@ def _transcription(row: dict) -> tuple[str, list[str]]:
 CORPORA = {
     # Its loading script is of a kind that `datasets` no longer runs, hence the file.
     "tweet_topic": Corpus(
-        "cardiffnlp/tweet_topic_multilingual", "test", "dataset/en/en_{}.jsonl", _tweet
+        "cardiffnlp/tweet_topic_multilingual",
+        "test",
+        "dataset/en/en_{}.jsonl",
+        _tweet,
     ),
     "enron": Corpus("Yale-LILY/aeslc", "test", "", _email),
     "medical": Corpus("argilla/medical-domain", "train", "", _transcription),
@@ -89,7 +92,10 @@ def load_corpus(
 
 
 def read_corpus(
-    name: str, path: str | os.PathLike[str], split: str = "", limit: int | None = None
+    name: str,
+    path: str | os.PathLike[str],
+    split: str = "",
+    limit: int | None = None,
 ) -> Documents:
     """The same rows from a local copy of a corpus, one JSON object a line.
 
@@ -99,10 +105,8 @@ def read_corpus(
     corpus = _pick(name)
     split, rows = split or corpus.split, []
     for number, line in read_lines(path):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}, line {number}: not JSON ({error})") from error
+        where = f"{path}, line {number}"
+        row = check_header(parse_json(line, where), {}, where)
         if row.get("split", split) == split:
             rows.append((number, row))
     return _documents(name, split, rows[:limit], str(path))
@@ -111,23 +115,27 @@ def read_corpus(
 def _documents(
     name: str, split: str, rows: Iterable[tuple[int, dict]], where: str
 ) -> Documents:
-    found, names = [], {}
+    found: list[Document] = []
+    names: set[str] = set()
     for number, row in rows:
         try:
             text, labels = CORPORA[name].read(row)
+            if not all(isinstance(one, str) for one in labels):
+                raise TypeError("labels are not texts")
+            text = (text or "").strip()
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{where}, row {number}: not a row of {name} ({error!r} among "
                 f"{sorted(row)})"
             ) from error
-        if not text or not text.strip():
+        if not text:
             continue  # corpora of the wild have empty rows
-        names |= dict.fromkeys(labels)
-        found.append(Document(f"{name}-{number}", split, text.strip(), tuple(labels)))
+        names |= {*labels}
+        found.append(Document(f"{name}-{number}", split, text, tuple(labels)))
     if not found:
         raise DataError(f"{where}: no rows of split {split!r}")
-    labels = tuple(Label(one, one, one) for one in sorted(names))
-    return Documents(name, tuple(found), labels)
+    known = tuple(Label(one, one, one) for one in sorted(names))
+    return Documents(name, tuple(found), known)
 
 
 def _pick(name: str) -> Corpus:
