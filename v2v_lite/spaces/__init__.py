@@ -36,6 +36,7 @@ __all__ = [
     "check_rows", "data_folder", "dequantise", "document_space", "encode", "hold_out",
     "load", "load_corpus", "load_documents", "make_set", "quantise",
     "read_corpus", "read_header", "read_json", "read_manifest", "read_texts",
-    "resolve", "safe_name", "sha256_of", "text_ids", "texts_sha256", "unit", "unpaired", "write_json",
+    "resolve", "safe_name", "sha256_of", "text_ids", "texts_sha256", "unit",
+    "unpaired", "write_json",
     "write_set",
 ]  # fmt: skip
