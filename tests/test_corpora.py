@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.corpora import load_corpus, read_corpus
 from v2v_lite.spaces import DataError
+from v2v_lite.spaces.corpora import load_corpus, read_corpus
 
 SHARED = Path(__file__).resolve().parents[2] / "shared/data/tweet_topic/texts.jsonl.gz"
 

@@ -9,10 +9,8 @@ import torch
 
 from v2v_lite.privacy import Leak, label_vectors
 from v2v_lite.privacy.attributes import read_described
-from v2v_lite.spaces import document_space, encode, load_documents
+from v2v_lite.spaces import document_space, encode, load_documents, read_corpus
 from v2v_lite.teaching.comparison import short
-
-from .corpora import read_corpus
 
 ATTACKER, TWEETS = "minilm", "tweets"
 

@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..spaces.bundled import data_folder
+from ..spaces.bundled import data_folder, read_manifest
 from ..spaces.files import DataError, read_json
 
 __all__ = [
@@ -92,7 +92,7 @@ def machine() -> str:
 @lru_cache(maxsize=16)
 def data_hash(datasets: tuple[str, ...]) -> str:
     """Of the manifest's entries of these sets, which hold the SHA-256 of each file."""
-    sets = read_json(data_folder() / "manifest.json")["sets"]
+    sets = read_manifest(data_folder())
     text = json.dumps([sets[name] for name in datasets], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

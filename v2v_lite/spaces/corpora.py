@@ -10,9 +10,9 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from v2v_lite.spaces import DataError, Document, Documents, Label
-from v2v_lite.spaces.files import check_header, parse_json
-from v2v_lite.spaces.texts import read_lines
+from .documents import Document, Documents, Label
+from .files import DataError, check_header, parse_json
+from .texts import read_lines
 
 __all__ = ["CORPORA", "Corpus", "load_corpus", "read_corpus"]
 
