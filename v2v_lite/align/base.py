@@ -48,27 +48,23 @@ class Methods(Mapping[str, "type[Translator]"]):
     ABOVE: ClassVar[dict[str, str]] = {"vec2vec": "..vec2vec.translator"}
 
     def __init__(self) -> None:
-        self._classes: dict[str, type[Translator]] = {}
-
-    def add(self, cls: type[Translator]) -> None:
-        """Make a class known by its `name`."""
-        self._classes[cls.name] = cls
+        self.classes: dict[str, type[Translator]] = {}
 
     def __getitem__(self, name: str) -> type[Translator]:
-        if name in self.ABOVE and name not in self._classes:
+        if name in self.ABOVE and name not in self.classes:
             import_module(self.ABOVE[name], __package__)
-        if name not in self._classes:
+        if name not in self.classes:
             raise DataError(f"no method {name!r}; there are {', '.join(self)}")
-        return self._classes[name]
+        return self.classes[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._classes or name in self.ABOVE
+        return name in self.classes or name in self.ABOVE
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys([*self._classes, *self.ABOVE]))
+        return iter(dict.fromkeys([*self.classes, *self.ABOVE]))
 
     def __len__(self) -> int:
-        return len(self._classes.keys() | self.ABOVE.keys())
+        return len(self.classes.keys() | self.ABOVE.keys())
 
 
 METHODS = Methods()
@@ -119,7 +115,7 @@ class Translator(ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "name" in cls.__dict__:
-            METHODS.add(cls)
+            METHODS.classes[cls.name] = cls
 
     def __init__(self) -> None:
         self.history: tuple[Stage, ...] = ()
