@@ -34,8 +34,9 @@ __all__ = [
     "Document", "Documents", "Encoder", "Label", "LeakError", "Provenance", "Space",
     "Split", "V2VError", "atomic", "check_disjoint", "check_not_degenerate",
     "check_rows", "data_folder", "dequantise", "document_space", "encode", "hold_out",
-    "load", "load_corpus", "load_documents", "make_set", "quantise", "read_corpus",
-    "read_header", "read_json", "read_manifest", "read_texts", "resolve", "safe_name",
-    "sha256_of", "text_ids", "texts_sha256", "unit", "unpaired", "write_json",
+    "load", "load_corpus", "load_documents", "make_set", "quantise",
+    "read_corpus", "read_header", "read_json", "read_manifest", "read_texts",
+    "resolve", "safe_name", "sha256_of", "text_ids", "texts_sha256", "unit",
+    "unpaired", "write_json",
     "write_set",
 ]  # fmt: skip
