@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .base import Command, plain, rows_of, say
 
 if TYPE_CHECKING:
-    from ..privacy import Guide, Proposal
+    from ..privacy import EncoderScorer, Proposal
     from ..spaces import Space
 
 
@@ -48,12 +48,12 @@ class Inversion(Command):
         config = SearchConfig(beam=self.beam, words=words)
         proposal = CausalLM(self.lm) if self.lm else NgramLM.fit(texts)
         vectors = rows_of(self.vectors)
-        guide, own = self._guide(proposal, texts)
+        scorer, own = self._scorer(proposal, texts)
         if self.translator:
             vectors = self._translated(vectors, own)
         some = vectors.vectors[: self.rows]
         try:
-            found = invert(some, proposal, guide, config, progress=True)
+            found = invert(some, proposal, scorer, config, progress=True)
         except Stopped as stop:
             self._write(stop.found)
             raise KeyboardInterrupt(f"{stop}; they are in {self.out}") from None
@@ -72,8 +72,10 @@ class Inversion(Command):
             return load_documents(self.own, "public").texts
         return read_texts(Path(self.own))
 
-    def _guide(self, proposal: Proposal, texts: list[str]) -> tuple[Guide, Space]:
-        from ..privacy import Guide
+    def _scorer(
+        self, proposal: Proposal, texts: list[str]
+    ) -> tuple[EncoderScorer, Space]:
+        from ..privacy import EncoderScorer
         from ..spaces import encode
 
         def rows(some):
@@ -81,15 +83,15 @@ class Inversion(Command):
 
         own = encode(texts, self.encoder, 128)
         if self.lm:  # its tokens are no words: every candidate is encoded
-            return Guide(rows, own.mean), own
-        return Guide.fit(proposal.words, rows, texts, own), own
+            return EncoderScorer(rows, own.mean), own
+        return EncoderScorer.fit(proposal.words, rows, texts, own), own
 
     def _translated(self, vectors: Space, own: Space) -> Space:
         from ..align import Translator
-        from ..privacy.guide import recentre
+        from ..privacy.scorer import recentre_rows
 
         model = Translator.load(self.translator)
-        moved = recentre(model.translate(vectors), own.vectors)
+        moved = recentre_rows(model.translate(vectors), own.vectors)
         return replace(vectors, vectors=moved, mean=None)
 
     def _write(self, found: list) -> None:

@@ -88,17 +88,19 @@ class Attributes(Command):
 
     def _score(self, found, rows: Space, words) -> tuple[dict, list[str]]:
         # Labels of the bundled documents are known: floors and the ideal beside it.
-        from ..privacy import controls, leak, scores
+        from ..privacy import attribute_leakage, baselines, scores
         from ..spaces import NAMES, document_space, load_documents
 
         private = load_documents(self.vectors, "private")
         hot, encoder = private.multi_hot(), self.encoder or "minilm"
-        told = {"attack": leak(found, hot, [x.key for x in private.labels])}
+        told = {
+            "attack": attribute_leakage(found, hot, [x.key for x in private.labels])
+        }
         if encoder in NAMES:
             truth = document_space(private, encoder)
-            told["ideal"] = leak(scores(truth, words, self.correct), hot)
-            for name, s in controls(rows, words, hot, truth.mean).items():
-                told[name] = leak(s, hot)
+            told["ideal"] = attribute_leakage(scores(truth, words, self.correct), hot)
+            for name, s in baselines(rows, words, hot, truth.mean).items():
+                told[name] = attribute_leakage(s, hot)
         result = {
             name: {"top1": one.top[1].mean, "top3": one.top[3].mean,
                    "map": one.map.mean}
@@ -115,7 +117,8 @@ class Defend(Command):
     vectors: str
     """.safetensors, .npy or a bundled name."""
     kind: str = "noise"
-    """noise, keyed-noise, truncate, quantise, rotate, stretch, bend, average, drop."""
+    """noise, keyed-noise, truncate, quantise, rotate, scale, rff, knn-average,
+    remove-top."""
     strength: float = 0.5
     """Its meaning depends on the kind: length of the noise, dimensions kept, ..."""
     key: int | None = None
@@ -128,36 +131,42 @@ class Defend(Command):
     def run(self) -> None:
         import secrets
 
-        from ..privacy import DEFENSES, Defense, recall
+        from ..privacy import DEFENCES, Defence, recall
+        from ..privacy.defences import RENAMED
         from ..spaces import DataError, Space
 
+        kind = RENAMED.get(self.kind, self.kind)
+        if kind != self.kind:
+            say(f"warning: --kind {self.kind} is now --kind {kind}; the old name goes")
         space = rows_of(self.vectors, self.part)
         if space.n < 40:
             raise DataError(f"{space.n} rows, but at least 40 are needed for the cost")
         key = secrets.randbits(53) if self.key is None else self.key
-        defense = Defense(self.kind, self.strength, key)
-        out = self.out or Path(f"{self.vectors}.{self.kind}.safetensors")
+        defence = Defence(kind, self.strength, key)
+        out = self.out or Path(f"{self.vectors}.{kind}.safetensors")
         rows = space.vectors
-        note = f"defended: {self.kind} {self.strength:g}"
+        note = f"defended: {kind} {self.strength:g}"
         about = replace(space.provenance, note=note)
-        stored = defense.store(rows)
+        stored = defence.protect(rows)
         write_rows(out, Space(stored, about, ids=space.ids))
         step = max(space.n // QUESTIONS, 2)  # every step-th row asks, the others answer
         asks = rows[::step]
         keep = [i for i in range(space.n) if i % step]
         k = min(10, len(keep))
-        cost = recall(stored[keep], defense.ask(asks, rows), rows[keep], asks, k)
+        cost = recall(
+            stored[keep], defence.protect_query(asks, rows), rows[keep], asks, k
+        )
         if self.key is None:
             say(f"the key is {key}: keep it, questions have to be asked with it")
         result = {
-            "out": out, "kind": self.kind, "strength": self.strength, "key": key,
+            "out": out, "kind": kind, "strength": self.strength, "key": key,
             "rows": space.n, "d": stored.shape[1], f"recall@{k}": cost.mean,
             "se": cost.se, "questions": len(asks),
         }  # fmt: skip
-        meaning = DEFENSES[self.kind].strength
-        line = f"{out}: {self.kind}, {meaning} {self.strength:g}; recall@{k} {cost}"
+        meaning = DEFENCES[kind].strength
+        line = f"{out}: {kind}, {meaning} {self.strength:g}; recall@{k} {cost}"
         text = [f"{line} of {len(asks)} questions among {len(keep):,} rows"]
-        if self.kind in ("rotate", "stretch"):
+        if kind in ("rotate", "scale"):
             text.append("an invertible linear map hides nothing: see chapter 15")
         self.give(result, text)
 
