@@ -259,11 +259,3 @@ def check_minima(config: object, **minima: float) -> None:
         value = getattr(config, key)
         if not value >= minimum:
             raise ConfigError(f"{key} = {value}; at least {minimum} is needed")
-
-
-def __getattr__(name: str) -> Any:  # SHIM: remove after the sweep
-    if name == "LinearTranslator":
-        return import_module(".linear", __package__).LinearTranslator
-    if name in ("polar", "procrustes"):
-        return getattr(import_module(".linalg", __package__), name)
-    raise AttributeError(name)

@@ -249,8 +249,3 @@ def translation_matrix(
     """
     rho = shared.s**0.3 if strengths is None else strengths
     return white_x @ (shared.u * rho) @ shared.v.T
-
-
-Shared, translation, unattenuated = (  # SHIM
-    SharedSubspace, translation_matrix, disattenuated_strengths
-)  # fmt: skip
