@@ -7,7 +7,7 @@ PY := $(BIN)/python
 READY := $(VENV)/.ready
 ASSETS := book/vendor/.ready
 SITE := _build/html/book/index.html
-JB := PYTHONHASHSEED=0 PYTHONPATH=tools $(BIN)/jupyter-book build . -q -W -n --keep-going
+JB := PYTHONHASHSEED=0 PYTHONPATH="$(CURDIR):$(CURDIR)/tools" $(BIN)/jupyter-book build . -q -W -n --keep-going
 # One thread a process: tests and kernels run side by side on few cores.
 QUIET_THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 LIBRARY := $(shell find v2v_lite book/results data -type f -not -name '*.pyc' 2>/dev/null)
@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv assets book site test demo bench execute stamp lint clean
+.PHONY: help venv assets book site test demo bench execute stamp lint api clean
 
 help:  ## list the targets
 	@echo "v2v_lite: a textbook that runs. Targets:"
@@ -75,14 +75,18 @@ execute: $(READY)  ## run the notebooks and write their outputs in place
 	@echo "== execute: running $(or $(NOTEBOOKS),all notebooks) in place"
 	@$(QUIET_THREADS) $(PY) tools/execute.py $(NOTEBOOKS)
 
-stamp: $(READY)  ## write _config.yml's repository address into the notebooks
+stamp: $(READY)  ## write _config.yml's repository address into notebooks and project files
 	@echo "== stamp: Colab cells and links"
 	@$(PY) tools/stamp.py
 
-lint: $(READY)  ## check the style of code and notebooks
-	@echo "== lint: ruff"
+lint: $(READY)  ## check the style of code and notebooks, and the library's types
+	@echo "== lint: ruff, mypy"
 	@$(BIN)/ruff check .
+	@$(PY) -m mypy
+
+api: $(READY)  ## list the public names that changed since the last release
+	@$(PY) tools/api.py
 
 clean:  ## remove what was built (not .venv)
 	@echo "== clean: removing _build and book/vendor"
-	@rm -rf _build book/vendor build dist .pytest_cache .ruff_cache
+	@rm -rf _build book/vendor build dist .pytest_cache .ruff_cache .mypy_cache

@@ -12,7 +12,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
 CHAPTERS = sorted(BOOK.glob("*.ipynb"))
-PAGES = sorted(BOOK.glob("*.md"))
+PAGES = sorted([*BOOK.glob("*.md"), *BOOK.glob("api/*.md")])
 SECONDS_A_CHAPTER, SECONDS_THE_BOOK = 60, 900
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=[p.stem for p in CHAPTERS])
 
@@ -37,8 +37,12 @@ def without_code(text: str) -> str:
 
 def test_contents_and_files_agree():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    named = [toc["root"]] + [c["file"] for p in toc["parts"] for c in p["chapters"]]
-    on_disk = {f"book/{p.stem}" for p in [*CHAPTERS, *PAGES]}
+    entries = [entry for part in toc["parts"] for entry in part["chapters"]]
+    entries += [below for entry in entries for below in entry.get("sections", [])]
+    named = [toc["root"]] + [entry["file"] for entry in entries]
+    on_disk = {
+        p.relative_to(ROOT).with_suffix("").as_posix() for p in [*CHAPTERS, *PAGES]
+    }
     assert len(named) == len(set(named)) and set(named) == on_disk
     assert CHAPTERS, "no chapter yet"
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "_build" / "html"
-PAGES = sorted(p.relative_to(SITE).as_posix() for p in (SITE / "book").glob("*.html"))
+PAGES = sorted(p.relative_to(SITE).as_posix() for p in (SITE / "book").rglob("*.html"))
 HARMLESS = "Identifier 'THEBE_JS_URL' has already been declared"  # the theme's own
 each_page = pytest.mark.parametrize("name", PAGES)
 # What stands in the article as text, apart from code.
@@ -111,7 +111,7 @@ def test_every_slider_changes_its_picture(site, name):
         steps = page.js(f"+{handle}.getAttribute('aria-valuenow')")
         page.js(f"{handle}.focus()")
         last = page.js(f"+{handle}.getAttribute('aria-valuemax')") == steps
-        page.key("ArrowLeft" if last else "ArrowRight", 37 if last else 39)
+        page.key("ArrowLeft" if last else "ArrowRight")
         page.wait(f"({SHOWN % number})[0][1] !== {before[1]!r}", seconds=5)
         (after,) = page.js(SHOWN % number)
         for what, one, two in zip(
@@ -134,6 +134,17 @@ def test_chapters_have_a_slider_and_hide_their_solutions(site, name):
     assert "google.colab" not in page.js(PROSE) + page.js(
         "[...document.querySelectorAll('pre')].map(e => e.innerText).join(' ')"
     )
+
+
+@pytest.mark.parametrize("name", [n for n in PAGES if "/api/" in n])
+def test_the_reference_describes_its_names(site, name):
+    root, page = site
+    page.go(f"{root}/{name}")
+    entries = page.js("document.querySelectorAll('article dl.py > dt[id]').length")
+    assert entries or name.endswith("index.html")
+    links = page.js("[...document.querySelectorAll('article a')].map(a => a.pathname)")
+    assert any(re.search(r"/book/\d\d_", link) for link in links)
+    assert "{py:" not in page.js(PROSE) and "{api}" not in page.js(PROSE)
 
 
 def test_search_finds_a_word(site):

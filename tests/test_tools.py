@@ -1,6 +1,7 @@
 """The tools that make the book: assets, stamping, executing; and the wheel."""
 
 import hashlib
+import importlib
 import json
 import re
 import subprocess
@@ -9,6 +10,7 @@ import types
 import zipfile
 from pathlib import Path
 
+import apipages
 import assets
 import browse
 import difficulty
@@ -17,6 +19,7 @@ import nbformat
 import pytest
 import stamp
 
+import v2v_lite
 from v2v_lite.spaces import Document, Documents, Label, load_documents
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -99,33 +102,71 @@ def test_stamp_reads_the_address_from_the_config(tmp_path):
         stamp.address(config)
 
 
-def run_install_cell(monkeypatch, tmp_path, absent):
-    """What the Colab cell would call, with these modules absent."""
-    import importlib.util
+@pytest.mark.parametrize("relative", stamp.FILES)
+def test_project_files_have_the_address_of_the_config(relative):
+    text = (ROOT / relative).read_text(encoding="utf-8")
+    assert stamp.PLACE.search(text), "no place for the address: see tools/stamp.py"
+    assert stamp.readdressed(text, stamp.address()) == text, "run `make stamp`"
 
-    calls, find = [], importlib.util.find_spec
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("colab"))
-    monkeypatch.setattr(subprocess, "run", lambda call, check: calls.append(call))
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda n: None if n in absent else find(n)
+
+def test_an_address_is_replaced_in_its_places_alone():
+    text = 'Issues = "https://github.com/a/b/issues"\nsee https://github.com/x/y\n'
+    assert stamp.readdressed(text, "https://github.com/c/d") == (
+        'Issues = "https://github.com/c/d/issues"\nsee https://github.com/x/y\n'
     )
-    exec(stamp.colab_source("https://github.com/a/b"), {})
-    return calls
 
 
-def test_colab_cell_keeps_torch_and_numpy(monkeypatch, tmp_path):
-    calls = run_install_cell(monkeypatch, tmp_path, {"v2v_lite", "tyro"})
-    clone, library, rest = calls
-    assert clone[:2] == ("git", "clone") and "https://github.com/a/b" in clone
-    assert "--no-deps" in library
-    assert rest[-1] == "tyro" and "keep.txt" in rest
-    kept = (tmp_path / "keep.txt").read_text()
-    assert "torch==" in kept and "numpy==" in kept
+class Colab:
+    """A Colab in which the library may be absent, and pip may do as it likes."""
+
+    def __init__(self, monkeypatch, absent, after=None):
+        from importlib import metadata, util
+
+        self.calls, self.absent, self.versions = [], absent, {}
+        find, version = util.find_spec, metadata.version
+        monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("colab"))
+        monkeypatch.setattr(subprocess, "run", self.pip)
+        monkeypatch.setattr(
+            util, "find_spec", lambda name: None if self.absent else find(name)
+        )
+        monkeypatch.setattr(
+            metadata, "version", lambda p: self.versions.get(p) or version(p)
+        )
+        self.after = after or {}
+
+    def pip(self, call, check):
+        assert check, "a failure of pip must stop the cell"
+        self.calls.append(call)
+        self.absent = False
+        self.versions |= self.after
+
+    def run(self):
+        exec(stamp.colab_source("https://github.com/a/b"), {})
+        return self.calls
 
 
-def test_colab_cell_does_nothing_when_all_is_there(monkeypatch, tmp_path):
-    assert run_install_cell(monkeypatch, tmp_path, set()) == []
+def test_colab_cell_is_one_pip_line_that_keeps_torch_and_numpy(monkeypatch):
+    import numpy
+    import torch
+
+    (call,) = Colab(monkeypatch, absent=True).run()
+    assert call[1:4] == ["-m", "pip", "install"]
+    assert f"torch=={torch.__version__}" in call
+    assert f"numpy=={numpy.__version__}" in call
+    assert call[-1].endswith("@ git+https://github.com/a/b")
+    extras = set(re.findall(r"\[(.*?)\]", call[-1])[0].split(","))
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert all(re.search(rf"^{extra} = \[", text, re.M) for extra in extras)
+
+
+@pytest.mark.parametrize("moved", ["torch", "numpy"])
+def test_colab_cell_stops_when_pip_moved_one(monkeypatch, moved):
+    with pytest.raises(AssertionError):
+        Colab(monkeypatch, absent=True, after={moved: "0.0.1"}).run()
+
+
+def test_colab_cell_does_nothing_when_all_is_there(monkeypatch):
+    assert Colab(monkeypatch, absent=False).run() == []
 
 
 def test_colab_cell_does_nothing_elsewhere(tmp_path, monkeypatch):
@@ -188,6 +229,15 @@ def test_the_kernel_is_this_interpreter(tmp_path):
 # ---- the package
 
 
+def first_cells(chapter: str) -> str:
+    """The Colab cell, which does nothing here, and the one that imports and loads."""
+    path = ROOT / "book" / f"{chapter}.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    return "\n".join(code[:2])
+
+
+@pytest.mark.slow
 def test_the_wheel_runs_alone(tmp_path):
     """A wheel carries data and results, and works far from any checkout."""
     pytest.importorskip("hatchling")
@@ -199,9 +249,9 @@ def test_the_wheel_runs_alone(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     code = (
-        "import v2v_lite; from v2v_lite.spaces import data_folder, load; "
-        "print(v2v_lite.__file__); print(data_folder()); "
-        "print(len(load('wordllama', 'eval')))"
+        "import v2v_lite; from v2v_lite.spaces import data_folder, load\n"
+        "print(v2v_lite.__file__); print(data_folder())\n"
+        "print(len(load('wordllama', 'eval')))\n" + first_cells("04_with_pairs")
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -214,6 +264,7 @@ def test_the_wheel_runs_alone(tmp_path):
     lines = done.stdout.split()
     assert all(str(tmp_path / "site") in line for line in lines[:2])
     assert lines[2] == "4096"
+    assert "wordllama" in lines[3:], "chapter 4 prints the encoders"
     assert (tmp_path / "site" / "v2v_lite" / "_results").is_dir()
 
 
@@ -223,6 +274,53 @@ def test_requirements_pin_everything_and_name_no_host():
     assert pins[0].startswith("torch==")
     assert all("==" in pin and "://" not in pin for pin in pins)
     assert not [p for p in pins if p.startswith(("nvidia-", "triton"))]
+
+
+# ---- the API reference
+
+
+def test_a_docstring_becomes_markdown():
+    text = apipages.markdown(
+        "Sums `x` (chapter 4), not `chapter 4`.\n\n    >>> 1 + 1\n    2\n\n$a_b$"
+    )
+    assert "([chapter 4](/book/04_with_pairs.ipynb)), not `chapter 4`." in text
+    assert "```pycon\n>>> 1 + 1\n2\n```" in text and text.endswith("$a_b$")
+
+
+def test_a_signature_shows_types_without_quotes():
+    def one(x: "Tensor", k: int = 5, *, made=assets) -> "Space":  # noqa: F821
+        return x
+
+    assert apipages.signature(one) == "(x: Tensor, k: int = 5, *, made=...) -> Space"
+    assert apipages.signature(assets.AssetError) == ""
+
+
+def test_imports_of_a_chapter_are_found():
+    code = "from v2v_lite.align import (\n  SelfLearn, polar as p)\nmeasure.score(x)"
+    assert apipages.imports(code) == ["SelfLearn", "polar", "score"]
+    assert apipages.imports("%pip install x") == []
+
+
+PACKAGES = sorted(p.stem for p in (ROOT / "book" / "api").glob("*.md"))
+
+
+@pytest.mark.parametrize("name", [n for n in PACKAGES if n != "index"])
+def test_the_reference_has_every_public_name_once(name):
+    package = importlib.import_module(f"v2v_lite.{name}")
+    text = apipages.page(f"v2v_lite.{name}")
+    heads = re.findall(r"^`{5}\{py:\w+\} (\w+)", text, re.M)
+    elsewhere = {
+        n for n in package.__all__
+        if f"v2v_lite.{name}" not in apipages.home_of(package, n)
+    }  # fmt: skip
+    assert sorted(heads) == sorted(set(package.__all__) - elsewhere)
+    opened = re.findall(r"^(`{4,5})\{py:", text, re.M)
+    assert sorted(opened) == sorted(re.findall(r"^(`{4,5})$", text, re.M))
+
+
+def test_every_subpackage_has_a_page_of_the_reference():
+    public = set(v2v_lite.__all__) - {"__version__", "cli"}
+    assert public == set(PACKAGES) - {"index"}, "add a page to book/api"
 
 
 # ---- documents

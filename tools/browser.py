@@ -1,37 +1,37 @@
-"""Drive headless Chromium over its DevTools socket: for the site tests and screenshots.
+"""A headless Chromium, driven by Playwright: for the site tests and screenshots.
 
     python tools/browser.py book/04_with_pairs.html page.png            # light
     python tools/browser.py book/04_with_pairs.html page.png --dark --full
 
-Serves ``_build/html`` on the loopback address, and notes every request and every
-message of the console. Needs ``websocket-client`` and Debian's ``chromium``.
+Serves ``_build/html`` on the loopback address, and notes every request and every error
+of the console. The browser is the system's own (Debian's ``chromium``, or Chrome):
+Playwright brings none of its own here.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
 import functools
 import http.server
-import json
 import shutil
-import subprocess
 import sys
-import tempfile
 import threading
-import time
-import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync "
-    "--disable-dev-shm-usage --hide-scrollbars --remote-debugging-port=0 "
-    "--remote-allow-origins=* --window-size=1200,900"
-).split()
+# Without a sandbox, which containers lack; and nothing asked for in the background.
+FLAGS = ["--no-sandbox", "--disable-quic", "--disable-component-update"]
+READY = """async () => {
+  await window.MathJax?.startup?.promise;
+  const wanted = document.querySelector(
+    'script[type="application/vnd.jupyter.widget-view+json"]');
+  const end = Date.now() + 20000;
+  while (wanted && !document.querySelector('.jupyter-widgets') && Date.now() < end)
+    await new Promise(go => setTimeout(go, 50));
+  await new Promise(go => setTimeout(go, 200));  // late scripts and their errors
+}"""
 
 
 def find_browser() -> str | None:
@@ -59,143 +59,71 @@ def serve(folder: Path):
 class Page:
     """One tab: go to a page, run JavaScript in it, read what it asked for and said."""
 
-    def __init__(self, socket):
-        self.socket, self.number = socket, 0
+    def __init__(self, tab):
+        self.tab = tab
         self.requests: list[str] = []
         self.console: list[str] = []
-        self.loaded = False
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self.call(f"{domain}.enable")
+        tab.on("request", lambda request: self.requests.append(request.url))
+        tab.on("pageerror", lambda error: self.console.append(str(error)))
+        tab.on("console", self._note)
 
-    def call(self, method: str, **params) -> dict:
-        self.number += 1
-        message = {"id": self.number, "method": method, "params": params}
-        self.socket.send(json.dumps(message))
-        while True:
-            answer = json.loads(self.socket.recv())
-            if answer.get("id") == self.number:
-                if "error" in answer:
-                    raise RuntimeError(f"{method}: {answer['error']}")
-                return answer["result"]
-            self._event(answer.get("method", ""), answer.get("params", {}))
+    def _note(self, message) -> None:
+        if message.type == "error":
+            place = message.location.get("url", "")
+            self.console.append(f"{message.text} {place}".strip())
 
-    def _event(self, method: str, params: dict) -> None:
-        if method == "Network.requestWillBeSent":
-            self.requests.append(params["request"]["url"])
-        elif method == "Page.loadEventFired":
-            self.loaded = True
-        elif method == "Runtime.exceptionThrown":
-            detail = params["exceptionDetails"]
-            thrown = detail.get("exception", {}).get("description", "")
-            self.console.append(f"{detail['text']} {thrown}".split("\n")[0])
-        elif method == "Runtime.consoleAPICalled" and params["type"] == "error":
-            self.console.append(" ".join(str(a.get("value")) for a in params["args"]))
-        elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
-            entry = params["entry"]
-            self.console.append(f"{entry['text']} {entry.get('url', '')}")
+    def go(self, url: str, dark: bool = False) -> Page:
+        """Load a page and wait until its equations and its widgets are there."""
+        from playwright.sync_api import Error
+
+        self.tab.emulate_media(color_scheme="dark" if dark else "light")
+        self.requests.clear()
+        self.console.clear()
+        self.tab.goto(url, wait_until="load")
+        try:
+            self.tab.evaluate(READY)
+        except Error as error:  # a page that sends us on goes while it is asked
+            if "navigation" not in str(error):
+                raise
+            self.tab.wait_for_load_state("load")
+            self.tab.evaluate(READY)
+        return self
 
     def js(self, code: str):
         """The value of a JavaScript expression; promises are awaited."""
-        asked = {"expression": code, "awaitPromise": True, "returnByValue": True}
-        try:
-            result = self.call("Runtime.evaluate", **asked)
-        except RuntimeError as error:  # a page that sends us on goes while it is asked
-            if "navigated" not in str(error) and "context" not in str(error):
-                raise
-            time.sleep(0.2)
-            result = self.call("Runtime.evaluate", **asked)
-        if "exceptionDetails" in result:
-            raise RuntimeError(f"{code[:80]}: {result['exceptionDetails']}")
-        return result["result"].get("value")
+        return self.tab.evaluate(code)
 
     def wait(self, code: str, seconds: float = 20.0) -> bool:
         """Wait until the expression is true; False when it never was."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if self.js(code):
-                return True
-            time.sleep(0.05)
-        return False
+        from playwright.sync_api import TimeoutError
 
-    def go(self, url: str, dark: bool = False) -> Page:
-        """Load a page and wait until its equations and its widgets stand."""
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.requests.clear()
-        self.console.clear()
-        self.loaded = False
-        self.call("Page.navigate", url=url)
-        end = time.monotonic() + 60
-        while not self.loaded and time.monotonic() < end:
-            self.js("1")
-            time.sleep(0.02)
-        self.js("window.MathJax?.startup?.promise?.then(() => 1)")
-        self.wait(
-            "document.querySelectorAll('.jupyter-widgets').length > 0 || !document."
-            "querySelector('script[type=\"application/vnd.jupyter.widget-view+json\"]')"
-        )
-        time.sleep(0.2)  # late scripts and their errors
-        self.js("1")
-        return self
+        try:
+            self.tab.wait_for_function(code, timeout=1000 * seconds)
+        except TimeoutError:
+            return False
+        return True
 
-    def key(self, name: str, code: int) -> None:
-        for kind in ("keyDown", "keyUp"):
-            self.call(
-                "Input.dispatchKeyEvent",
-                type=kind, key=name, code=name, windowsVirtualKeyCode=code,
-            )  # fmt: skip
+    def key(self, name: str) -> None:
+        self.tab.keyboard.press(name)
 
     def screenshot(self, path: Path, full: bool = False) -> None:
-        if full:
-            height = self.js("document.documentElement.scrollHeight")
-            self.call(
-                "Emulation.setDeviceMetricsOverride",
-                width=1200, height=int(height), deviceScaleFactor=1, mobile=False,
-            )  # fmt: skip
-            time.sleep(0.5)
-        data = self.call("Page.captureScreenshot", format="png")["data"]
-        Path(path).write_bytes(base64.b64decode(data))
-
-
-def _endpoint(profile: Path, process, seconds: float = 60.0) -> str:
-    """The socket of the first tab, from the port that the browser wrote down."""
-    port_file, end = profile / "DevToolsActivePort", time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
-        if port_file.is_file() and port_file.read_text().strip():
-            port = port_file.read_text().split()[0]
-            # The loopback address is spoken to directly, whatever proxy is set.
-            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            tabs = json.load(opener.open(f"http://127.0.0.1:{port}/json"))
-            pages = [t for t in tabs if t["type"] == "page"]
-            if pages:
-                return pages[0]["webSocketDebuggerUrl"]
-        time.sleep(0.1)
-    raise RuntimeError("Chromium did not start: run it by hand to see why")
+        self.tab.screenshot(path=path, full_page=full)
 
 
 @contextmanager
 def browser():
     """A headless Chromium with a new, empty profile; gives its page."""
-    import websocket
+    from playwright.sync_api import sync_playwright
 
     command = find_browser()
     if command is None:
         raise RuntimeError(f"no browser among {NAMES}: apt-get install chromium")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        call = [command, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
-        process = subprocess.Popen(
-            call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+    with sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=command, args=FLAGS)
         try:
-            url = _endpoint(Path(profile), process)
-            socket = websocket.create_connection(
-                url, timeout=60, http_no_proxy=["127.0.0.1"]
-            )
-            yield Page(socket)
-            socket.close()
+            yield Page(chromium.new_page(viewport={"width": 1200, "height": 900}))
         finally:
-            process.terminate()
-            process.wait(10)
+            chromium.close()
 
 
 def main(arguments: list[str]) -> int:

