@@ -185,7 +185,7 @@ def test_altered_weights_and_other_versions(tmp_path):
     header = json.loads((tmp_path / HEADER).read_text())
     for changed in (header | {"format": "v2v-translator-99"}, [], "?"):
         (tmp_path / HEADER).write_text(json.dumps(changed))
-        with pytest.raises(DataError, match="this version reads"):
+        with pytest.raises(DataError, match="this version reads|no table"):
             Translator.load(tmp_path)
 
 
@@ -265,15 +265,16 @@ def degenerate(kind, n=500, d=16):
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"vec2vec", "linear"}))
 def test_degenerate_rows_are_refused_by_every_method(method, kind):
     good = torch.randn(500, 12, generator=torch.Generator().manual_seed(1))
-    with pytest.raises(DataError, match="source: .* of 500 rows are the same"):
+    why = "(all 500 rows are the same|of 500 rows differ|lie on one line)"
+    with pytest.raises(DataError, match=f"source: .*{why}"):
         METHODS[method]().fit(degenerate(kind), good)
-    with pytest.raises(DataError, match="target: .* of 500 rows are the same"):
+    with pytest.raises(DataError, match=f"target: .*{why}"):
         METHODS[method]().fit(good, degenerate(kind))
 
 
 def test_duplicates_that_leave_enough_rows_are_legal():
     x = torch.randn(200, 6, generator=torch.Generator().manual_seed(1))
-    doubled = torch.cat([x, x, x[:1].expand(50, -1)])
+    doubled = torch.cat([x, x])
     assert METHODS["ridge"]().fit(doubled, doubled).translate(x).isfinite().all()
 
 
@@ -295,10 +296,7 @@ def resave(folder, change_header=None, change_tensors=None):
     header = json.loads((folder / HEADER).read_text())
     if change_tensors:
         tensors = change_tensors(tensors)
-    digest = saved._digest(tensors)
-    header = {"sha256": digest} | (change_header or dict)(header)
-    if "sha256" in header and change_tensors:
-        header["sha256"] = digest
+    header = (change_header or dict)(header)
     write_tensors(folder / WEIGHTS, tensors, header)
     (folder / HEADER).write_text(json.dumps(header))
 
@@ -325,8 +323,8 @@ HEADERS = {
     "history of numbers": lambda h: h | {"history": [1, 2]},
     "stages without a name": lambda h: h | {"history": [{"objective": 1}]},
     "stages with other fields": lambda h: h | {"history": [{"colour": "red"}]},
-    "digest null": lambda h: h | {"sha256": None},
-    "digest of another file": lambda h: h | {"sha256": "0" * 64},
+    "source with a control": lambda h: h | {"source": "a\x1b[2J"},
+    "source without end": lambda h: h | {"source": "a" * 5000},
 }
 TENSORS = {
     "no weight": lambda t: {k: v for k, v in t.items() if k != "weight"},

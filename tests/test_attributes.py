@@ -244,7 +244,7 @@ def spaces(n=1500, moved=0.0, seed=0):
 
 
 def right(model, stolen, truth):
-    z = model.core(stolen)
+    z = model.direction(stolen)
     return (z * unit(truth.vectors - truth.mean)).sum(1).mean().item()
 
 

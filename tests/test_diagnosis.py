@@ -85,3 +85,9 @@ def test_few_rows_are_refused(good):
     few = Space.of(torch.randn(30, 384))
     with pytest.raises(DataError, match="40 a side"):
         diagnose(good, few, few)
+
+
+def test_any_function_of_rows_can_be_diagnosed(split, good):
+    sides = split.unseen()
+    found = diagnose(lambda rows: good.translate(rows), *sides, n=300)
+    assert found == diagnose(good, *sides, n=300)

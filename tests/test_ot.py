@@ -206,7 +206,7 @@ def test_bad_input():
         TransportConfig(epsilon=0)
     with pytest.raises(DataError, match="needs 2"):
         Hungarian().fit(cloud(1), cloud(5))
-    with pytest.raises(DataError, match="5 of 5 rows are the same"):
+    with pytest.raises(DataError, match="all 5 rows are the same"):
         GromovWasserstein().fit(torch.ones(5, 4), cloud(5))
     for width in (4, 9):
         wrong = Procrustes().fit(cloud(20), cloud(20, width))

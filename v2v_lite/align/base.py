@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from ..measure.neighbors import Rows
-from ..spaces.files import DataError
-from ..spaces.rows import check_rows, unit
+from ..spaces.files import ConfigError, DataError
+from ..spaces.rows import check_not_degenerate, check_rows, unit
 from ..spaces.space import Space
 from . import saved
 
@@ -29,10 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METHODS", "Clock", "Rows", "Stage", "Stages", "Translator", "as_space", "centred",
-    "check_distinct", "check_minima",
+    "check_minima",
 ]  # fmt: skip
-
-SAME = 1e-6  # projections of unit rows that are nearer count as one row
 
 
 class Methods(Mapping[str, "type[Translator]"]):
@@ -50,27 +48,23 @@ class Methods(Mapping[str, "type[Translator]"]):
     ABOVE: ClassVar[dict[str, str]] = {"vec2vec": "..vec2vec.translator"}
 
     def __init__(self) -> None:
-        self._classes: dict[str, type[Translator]] = {}
-
-    def add(self, cls: type[Translator]) -> None:
-        """Make a class known by its `name`."""
-        self._classes[cls.name] = cls
+        self.classes: dict[str, type[Translator]] = {}
 
     def __getitem__(self, name: str) -> type[Translator]:
-        if name in self.ABOVE and name not in self._classes:
+        if name in self.ABOVE and name not in self.classes:
             import_module(self.ABOVE[name], __package__)
-        if name not in self._classes:
+        if name not in self.classes:
             raise DataError(f"no method {name!r}; there are {', '.join(self)}")
-        return self._classes[name]
+        return self.classes[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._classes or name in self.ABOVE
+        return name in self.classes or name in self.ABOVE
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys([*self._classes, *self.ABOVE]))
+        return iter(dict.fromkeys([*self.classes, *self.ABOVE]))
 
     def __len__(self) -> int:
-        return len(self._classes.keys() | self.ABOVE.keys())
+        return len(self.classes.keys() | self.ABOVE.keys())
 
 
 METHODS = Methods()
@@ -121,7 +115,7 @@ class Translator(ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "name" in cls.__dict__:
-            METHODS.add(cls)
+            METHODS.classes[cls.name] = cls
 
     def __init__(self) -> None:
         self.history: tuple[Stage, ...] = ()
@@ -146,7 +140,8 @@ class Translator(ABC):
                     f"{side} has {space.n} rows, but {self.name} needs "
                     f"{self.min_rows}; give more rows or choose another method"
                 )
-            check_distinct(space.vectors, side)
+            if space.n > 2:
+                check_not_degenerate(space.vectors, side)
         if self.paired and source.n != target.n:
             raise DataError(
                 f"{self.name} learns from pairs, but source has {source.n} rows and "
@@ -258,34 +253,9 @@ def centred(space: Rows) -> tuple[Tensor, Tensor]:
     return unit(space.vectors - space.mean), space.mean
 
 
-def check_distinct(rows: Tensor, name: str) -> None:
-    """DataError when most of the unit rows `(n, d)` are one row, or only two differ.
-
-    Nothing can be learned from such rows, and decompositions of them fail.
-    """
-    n, d = rows.shape
-    generator = Generator().manual_seed(0)
-    line = torch.randn(d, generator=generator).to(rows)
-    counts = ((rows * line).sum(dim=1) / SAME).round().unique(return_counts=True)[1]
-    most = int(counts.max())
-    if n > 1 and (most > n / 2 or len(counts) < min(n, 3)):
-        raise DataError(
-            f"{name}: {most} of {n} rows are the same, {len(counts)} differ; remove "
-            "duplicates, or check what was embedded"
-        )
-
-
 def check_minima(config: object, **minima: float) -> None:
-    """DataError naming the first field of `config` that is below its minimum."""
+    """ConfigError naming the first field of `config` that is below its minimum."""
     for key, minimum in minima.items():
         value = getattr(config, key)
         if not value >= minimum:
-            raise DataError(f"{key} = {value}; at least {minimum} is needed")
-
-
-def __getattr__(name: str) -> Any:  # SHIM: remove after the sweep
-    if name == "LinearTranslator":
-        return import_module(".linear", __package__).LinearTranslator
-    if name in ("polar", "procrustes"):
-        return getattr(import_module(".linalg", __package__), name)
-    raise AttributeError(name)
+            raise ConfigError(f"{key} = {value}; at least {minimum} is needed")

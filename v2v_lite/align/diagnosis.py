@@ -25,8 +25,9 @@ where it is known. The others do not count: a wrong map can reach each of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Generator, Tensor
@@ -34,6 +35,7 @@ from torch import Generator, Tensor
 from ..measure.neighbors import csls_topk, mean_topk, mutual_pairs, topk
 from ..spaces.files import DataError
 from ..spaces.rows import unit
+from ..spaces.space import Space
 from .base import Rows, Translator, as_space
 from .linalg import correlation, random_orthogonal, whitening
 
@@ -42,11 +44,14 @@ __all__ = [
     "nearest_neighbor_score",
 ]  # fmt: skip
 
+Map: TypeAlias = Translator | Callable[[Space], Tensor]
+
 # Scores at and above, below. Set by hand on 30 runs of MiniLM to Granite and WordLlama
 # to Arctic: fits of rank under 50 of 4,096 scored .46 and more, those above 500 at most
 # .35. A good map drowned in noise by hand (rank 49) scored .21: the score is no rank.
 ALIGNED, FAILED = 0.42, 0.34
 NEAR = 10
+SHOWN = ("density", "anchor", "closeness", "cycle")
 RIDGE = 0.5  # of the mean variance, as in self-learning
 
 
@@ -74,34 +79,30 @@ class Diagnosis:
         >>> Diagnosis(0.5, "aligned", 0.6, 0.4, 0.7, 0.3, 0.1, None, 9).line()
         'aligned (score 0.50: density 0.60, anchor 0.40, closeness 0.70, cycle 0.30)'
         """
-        text = f"{self.verdict} (score {self.score:.2f}: density {self.density:.2f}"
-        text += f", anchor {self.anchor:.2f}, closeness {self.closeness:.2f}"
-        text += f", cycle {self.cycle:.2f}"
+        shown = [f"{k} {getattr(self, k):.2f}" for k in SHOWN]
         if self.agreement is not None:
-            text += f", seeds agree {self.agreement:.2f}"
-        return text + ")"
+            shown.append(f"seeds agree {self.agreement:.2f}")
+        return f"{self.verdict} (score {self.score:.2f}: {', '.join(shown)})"
 
 
 def diagnose(
-    translator: Translator, source: Rows, target: Rows, *,
-    other_seeds: Sequence[Translator] = (), seed: int = 0, n: int = 2048,
+    translator: Map, source: Rows, target: Rows, *,
+    other_seeds: Sequence[Map] = (), seed: int = 0, n: int = 2048,
     progress: bool = False,
 ) -> Diagnosis:  # fmt: skip
-    """Diagnose a fitted translator on unpaired `(n_s, d_s)` and `(n_t, d_t)` rows.
+    """Diagnose a translator, or any map, on unpaired `(n_s, d_s)`, `(n_t, d_t)` rows.
 
     The rows must be ones that no fit has seen (`spaces.hold_out`), or every score is
-    too high. At most `n` a side are drawn by `seed`; `other_seeds` are translators of
-    the same pair fitted with other seeds. Raises DataError for under 40 rows a side.
+    too high. At most `n` a side are drawn by `seed`; `other_seeds` are those of the
+    same pair fitted with other seeds. Raises DataError for under 40 rows a side.
     """
     from tqdm.auto import tqdm
 
     source, target = as_space(source, "source"), as_space(target, "target")
-    if min(source.n, target.n) < 4 * NEAR:
-        raise DataError(
-            f"{source.n} and {target.n} rows; a diagnosis needs {4 * NEAR} a side"
-        )
-    generator = Generator().manual_seed(seed)
-    n = min(n, source.n, target.n)
+    generator, least = Generator().manual_seed(seed), min(source.n, target.n)
+    if least < 4 * NEAR:
+        raise DataError(f"{least} rows; a diagnosis needs {4 * NEAR} a side")
+    n = min(n, least)
     rows, others = (
         space.take(torch.randperm(space.n, generator=generator)[:n])
         for space in (source, target)
@@ -178,9 +179,10 @@ def _white(z: Tensor) -> Tensor:
     return unit(z @ whitening(z, RIDGE))
 
 
-def _direction(translator: Translator, rows: Rows, mean: Tensor) -> Tensor:
+def _direction(map_: Map, rows: Space, mean: Tensor) -> Tensor:
     # Unit rows around the target's mean; a zero row (the mean itself) stays one.
-    return unit(translator.translate(rows) - mean)
+    translate = map_.translate if isinstance(map_, Translator) else map_
+    return unit(translate(rows) - mean)
 
 
 def _densities(x: Tensor) -> Tensor:

@@ -49,9 +49,9 @@ def whitening(x: Tensor, ridge: float) -> Tensor:
     return power(x.T @ x / x.shape[0], -0.5, ridge)
 
 
-def principal_axes(x: Tensor) -> Tensor:
-    """Eigenvectors of $X^\\top X$ as columns `(d, d)`, the largest first."""
-    return torch.linalg.eigh(x.T @ x).eigenvectors.flip(1)
+def principal_axes(c: Tensor) -> Tensor:
+    """Eigenvectors of a covariance `c` `(d, d)` as columns, the largest first."""
+    return torch.linalg.eigh(c).eigenvectors.flip(1)
 
 
 def random_orthogonal(

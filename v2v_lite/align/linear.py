@@ -40,8 +40,6 @@ class CentredTranslator(Translator):
         rows = as_space(x, "rows").vectors
         return self._direction(rows - self.source_mean.to(rows.device))
 
-    core = direction  # SHIM: remove after the sweep
-
     @abstractmethod
     def _direction(self, x: Tensor) -> Tensor: ...
 

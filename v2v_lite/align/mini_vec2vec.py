@@ -23,7 +23,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import embedding_bag
 
-from ..spaces.files import DataError
+from ..spaces.files import ConfigError
 from ..spaces.rows import unit
 from .base import Clock, Stage, check_minima
 from .kmeans import kmeans
@@ -64,7 +64,7 @@ class MiniConfig:
             refine_iters=0, batch_size=2, fine_clusters=2,
         )  # fmt: skip
         if not 0 <= self.blend < 1:
-            raise DataError(f"blend = {self.blend}; a share of the old map below 1")
+            raise ConfigError(f"blend = {self.blend}; a share of the old map below 1")
 
 
 class MiniVec2Vec(LinearTranslator):

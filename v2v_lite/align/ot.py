@@ -33,7 +33,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import pad
 
 from ..measure.neighbors import topk
-from ..spaces.files import DataError
+from ..spaces.files import ConfigError, DataError
 from ..spaces.rows import unit
 from ..spaces.space import Space
 from .base import Clock, Stages, Translator, centred, check_minima
@@ -67,7 +67,7 @@ class TransportConfig:
     def __post_init__(self) -> None:
         check_minima(self, sample_size=2, n_neighbors=1, n_init=1)
         if not self.epsilon > 0:
-            raise DataError(f"epsilon = {self.epsilon}; it must be above 0")
+            raise ConfigError(f"epsilon = {self.epsilon}; it must be above 0")
 
 
 class PlanTranslator(Translator):

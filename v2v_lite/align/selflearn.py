@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Generator, Tensor
 
-from ..spaces.files import DataError
+from ..spaces.files import ConfigError
 from ..spaces.rows import unit
 from .anchors import AnchorConfig, find_anchors
-from .base import Clock
+from .base import Clock, check_minima
 from .linalg import sample_rows, whitening
 from .linear import Learned, LinearTranslator
 from .sinkhorn import reduced_precision_matmul, scalings
@@ -57,10 +57,11 @@ class Phase:
     ema_decay: float
 
     def __post_init__(self) -> None:
-        if self.n_iter < 0 or self.batch_size < 2:
-            raise DataError(f"{self}: n_iter must be >= 0 and batch_size >= 2")
+        check_minima(self, n_iter=0, batch_size=2)
         if self.temperature <= 0 or not 0 <= self.ema_decay < 1:
-            raise DataError(f"{self}: temperature must be > 0 and ema_decay in [0, 1)")
+            raise ConfigError(
+                f"{self}: temperature must be > 0 and ema_decay in [0, 1)"
+            )
 
 
 PHASES = (
@@ -97,11 +98,9 @@ class SelfLearnConfig:
     n_init: int = 2
 
     def __post_init__(self) -> None:
-        if self.shrinkage_rows <= 0 or min(self.sinkhorn_iters, self.n_init) < 1:
-            raise DataError(
-                f"shrinkage_rows = {self.shrinkage_rows} must be > 0, sinkhorn_iters "
-                f"= {self.sinkhorn_iters} and n_init = {self.n_init} >= 1"
-            )
+        check_minima(self, sinkhorn_iters=1, n_init=1)
+        if self.shrinkage_rows <= 0:
+            raise ConfigError(f"shrinkage_rows = {self.shrinkage_rows} must be > 0")
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,8 +249,3 @@ def translation_matrix(
     """
     rho = shared.s**0.3 if strengths is None else strengths
     return white_x @ (shared.u * rho) @ shared.v.T
-
-
-Shared, translation, unattenuated = (  # SHIM
-    SharedSubspace, translation_matrix, disattenuated_strengths
-)  # fmt: skip

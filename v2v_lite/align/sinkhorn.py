@@ -66,6 +66,3 @@ def reduced_precision_matmul() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-transport, coarse_products = sinkhorn_plan, reduced_precision_matmul  # SHIM

@@ -165,6 +165,3 @@ def _largest(best: Tensor, sims: Tensor, k: int) -> Tensor:
         return new
     both = torch.cat([best, new], dim=1)
     return both.topk(min(k, both.shape[1]), dim=1, sorted=False).values
-
-
-spans, as_rows = blocks, as_unit_rows  # SHIM: remove after the sweep

@@ -18,16 +18,17 @@ import torch
 from torch import Generator, Tensor
 
 from ..spaces.files import DataError
-from ..spaces.rows import check_rows, name_rows
+from ..spaces.rows import check_rows
 from ..spaces.space import Space
+from ..spaces.splits import check_same_texts
 from .neighbors import Rows
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
 __all__ = [
-    "Gen", "Measure", "Order", "Similarity", "check_null", "check_same_texts",
-    "evaluate", "measure", "no_chance", "permutation_test",
+    "Gen", "Measure", "Order", "Similarity", "check_null", "evaluate", "measure",
+    "no_chance", "permutation_test",
 ]  # fmt: skip
 
 Gen: TypeAlias = Generator | None
@@ -158,7 +159,8 @@ def evaluate(
     check_null(permutations, generator)
     x, y = _rows(a, "a"), _rows(b, "b")
     n = _check_pair(x, y, k)
-    check_same_texts(a, b)
+    if isinstance(a, Space) and isinstance(b, Space):
+        check_same_texts(a, b)
     y, sides, found = y.to(x.device), {}, []
     total = len(measures) * (permutations + 1)
     with tqdm(total=total, desc="similarity", disable=not progress) as bar:
@@ -200,29 +202,6 @@ def check_null(permutations: int, generator: Generator | None) -> None:
         raise DataError(
             f"{permutations} permutations need a generator: "
             "generator=torch.Generator().manual_seed(0)"
-        )
-
-
-def check_same_texts(a: object, b: object) -> None:
-    """DataError when two spaces say that their rows are of different texts.
-
-    Ids decide row by row where both sides have them, else the SHA-256 of all texts.
-    """
-    if not (isinstance(a, Space) and isinstance(b, Space)):
-        return
-    if a.ids is not None and b.ids is not None:
-        wrong = (a.ids.cpu() != b.ids.cpu()).nonzero().flatten().tolist()
-        if wrong:
-            raise DataError(
-                f"{name_rows(wrong)[0]} of {a.name} and {b.name}: different texts by "
-                "their ids; row i of both must be one text"
-            )
-        return
-    one, other = (space.provenance.texts_sha256 for space in (a, b))
-    if one and other and one != other:
-        raise DataError(
-            f"{a.name} and {b.name}: the texts' SHA-256 differ ({one[:8]}…, "
-            f"{other[:8]}…); row i of both must be one text"
         )
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..align import AnchorConfig, SelfLearn, SelfLearnConfig, polar, procrustes
+from ..align.linalg import principal_axes
 from ..align.paired import Whitened
 from ..measure.retrieval import TIE
 from ..spaces import Space, load, unit, unpaired
@@ -74,7 +75,7 @@ def small_problem(
 
     def cut(train: Space, held: Space) -> tuple[Tensor, Tensor]:
         x, z = (unit(s.vectors - train.mean) for s in (train, held))
-        axes = torch.linalg.eigh(x.T @ x).eigenvectors.flip(1)[:, :d]
+        axes = principal_axes(x.T @ x)[:, :d]
         return unit(x @ axes), unit(z @ axes)
 
     x, held_x = cut(split.source, split.eval_source)
@@ -87,7 +88,7 @@ def on_axes(axes: int, train: Space, *others: Space) -> list[Space]:
     """Rows of all on the first principal axes of `train`, centred by its mean."""
     centred = [unit(space.vectors - train.mean) for space in (train, *others)]
     second_moments = (centred[0].T @ centred[0]).double()
-    main = torch.linalg.eigh(second_moments).eigenvectors.flip(1)[:, :axes].float()
+    main = principal_axes(second_moments)[:, :axes].float()
     return [Space.of(rows @ main, encoder=train.name) for rows in centred]
 
 
