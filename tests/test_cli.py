@@ -258,7 +258,7 @@ def test_an_interrupted_save_leaves_the_old_translator(files, monkeypatch, capsy
         Path(path).write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("v2v_lite.align.base.write_tensors", interrupted)
+    monkeypatch.setattr("v2v_lite.align.saved.write_tensors", interrupted)
     v2v(*call, "--method", "identity", expect=130)
     assert "interrupted" in capsys.readouterr().err
     assert {p.name: p.read_bytes() for p in Path("m").iterdir()} == before
