@@ -49,9 +49,9 @@ def write(folder: Path, tensors: dict[str, Tensor], header: dict) -> None:
     save leaves a whole model, the old one or the new.
     """
     header = {"format": FORMAT, **header}
-    (folder / DIAGNOSIS).unlink(missing_ok=True)
     with atomic(folder / WEIGHTS) as temporary:
         write_tensors(temporary, tensors, header)
+        (folder / DIAGNOSIS).unlink(missing_ok=True)
     write_json(folder / HEADER, header)
 
 
