@@ -501,9 +501,9 @@ def test_the_best_nets_of_each_seed_are_kept(monkeypatch, tmp_path):
     scores = iter([0.1, 0.1, 0.5, 0.2, 0.3, 0.4, 0.0, 0.4])  # two seeds, four times
     real, seen = trainer.diagnose, []
 
-    def scripted(model, *sides, rivals=()):
-        found = real(model, *sides, rivals=rivals)
-        if rivals:
+    def scripted(model, *sides, other_seeds=()):
+        found = real(model, *sides, other_seeds=other_seeds)
+        if other_seeds:
             return found
         seen.append(model.nets.state_dict())
         return replace(found, score=next(scores))
@@ -611,10 +611,10 @@ def test_single_steps_from_maps_at_hand():
 
 @pytest.mark.parametrize("start", ["anchors", "selflearn"])
 def test_it_starts_from_the_map_of_an_unpaired_method(start, monkeypatch):
-    few = AnchorConfig(runs=3, clusters=6, starts=3, restarts=2)
+    few = AnchorConfig(n_runs=3, n_clusters=6, n_init=3, n_restarts=2)
     small = {"anchors": few} | ({} if start == "selflearn" else {"phases": ()})
     if start == "selflearn":
-        phase = replace(SelfLearnConfig().phases[0], rounds=2, batch=200)
+        phase = replace(SelfLearnConfig().phases[0], n_iter=2, batch_size=200)
         small["phases"] = (phase,)
     config = SelfLearnConfig(**small)
     monkeypatch.setattr(initialise, "SelfLearnConfig", lambda: config)

@@ -1,4 +1,4 @@
-"""The command line: `v2v COMMAND ...`. Results go to stdout, progress to stderr."""
+"""The command line, `v2v COMMAND ...`: the result goes to stdout, remarks to stderr."""
 
 from .app import main
 

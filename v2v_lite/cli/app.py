@@ -6,132 +6,134 @@ line · 130 interrupted.
 
 from __future__ import annotations
 
-import os
+import io
+import re
 import sys
 from collections.abc import Sequence
-from dataclasses import MISSING, fields, make_dataclass
-from functools import cache
-from typing import Annotated, Union, get_args, get_type_hints
+from contextlib import redirect_stderr, redirect_stdout
+from itertools import dropwhile, takewhile
+from typing import Annotated, Any, Union
 
-from .alignment import Align, Diagnose, Score, Translate
-from .base import Command, say
+import tyro
+from tyro.conf import subcommand
+
+from .align import Align, Diagnose, Score, Translate
+from .attack import Attack, Defend
+from .base import Command, UsageError
+from .data import Data, Encode
 from .demo import Demo
 from .doctor import Doctor
-from .inversion import Inversion
-from .privacy import Attributes, Defend
-from .texts import Encode, Make, Show
-from .training import Train, with_options
+from .packages import advice
+from .streams import echo, emit, safe_streams
 
-ABOUT = "Translating embeddings between encoders without a single pair."
-GROUPS = {
-    "demo": Demo,
-    "align": Align,
-    "train": Train,
-    "translate": Translate,
-    "score": Score,
-    "diagnose": Diagnose,
-    "attack": (
-        "Read stolen vectors without a pair.",
-        {"attributes": Attributes, "inversion": Inversion},
-    ),
-    "defend": Defend,
-    "encode": Encode,
-    "data": ("Sets of vectors: show and make them.", {"show": Show, "make": Make}),
-    "doctor": Doctor,
-}
+__all__ = ["main", "parse"]
+
+ABOUT = "Translate embeddings between encoders without a single pair."
+KINDS = Demo, Align, Translate, Score, Diagnose, Attack, Defend, Encode, Data, Doctor
+# And `train`, whose class is imported, with torch, where it is asked for.
+COMMANDS: dict[str, Any] = {kind.__name__.lower(): kind for kind in KINDS}
+NAMES = {*COMMANDS, "train", "attributes", "inversion", "show", "make"}
+OLD_WORDS = {"bench": "`make bench NAME=...`, in a checkout"}
+TRAIN = "Train vec2vec between two spaces without any pair."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `v2v` with `argv` (default: the process's) and return the exit code."""
-    debug = False
+    words = sys.argv[1:] if argv is None else list(argv)
+    with safe_streams() as out:
+        try:
+            with redirect_stdout(out):
+                command = parse(words)
+            result = command.run()
+            emit(result, out, command.json)
+            return result.code
+        except SystemExit:  # --help
+            return 0
+        except KeyboardInterrupt as stop:  # a training says what it saved
+            echo(f"v2v: {str(stop) or 'interrupted; files are whole or absent'}")
+            return 130
+        except BrokenPipeError:  # `v2v ... | head` has seen enough
+            return 0
+        except Exception as error:
+            line = _in_one_line(error)
+            if line is None or "--debug" in words:
+                raise
+            echo(f"v2v: {line}")
+            return 2
+
+
+def parse(words: Sequence[str]) -> Command:
+    """The command that the words mean; UsageError for wrong ones, SystemExit for help.
+
+    >>> parse(["align", "minilm", "granite", "--seeds", "3"]).seeds
+    3
+    """
+    if "" in words or any(re.fullmatch("--[^=]+=", word) for word in words):
+        raise UsageError("one of the words is empty (an unset variable of the shell?)")
+    box = io.StringIO()
     try:
-        command = parse(argv)
-        debug = command.debug
-        code = command.run() or 0
-        sys.stdout.flush()  # a reader that has left shows here, not at exit
-        return code
-    except KeyboardInterrupt as stop:  # a training says what it saved
-        say(f"v2v: {str(stop) or 'interrupted; files are whole or absent'}")
-        return 130
-    except BrokenPipeError:  # `v2v ... | head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:
-        if debug or not _is_expected(error):
+        with redirect_stderr(box):
+            found = tyro.cli(
+                _commands(words),
+                prog="v2v",
+                description=ABOUT,
+                args=words,
+                config=(tyro.conf.OmitSubcommandPrefixes,),
+            )
+    except SystemExit as stop:
+        if not stop.code:
             raise
-        say(f"v2v: {_in_one_line(error)}")
-        return 2
+        raise UsageError(_explained(box.getvalue(), words)) from None
+    return getattr(found, "command", found)
 
 
-def parse(argv: Sequence[str] | None = None) -> Command:
-    """The command that the words mean; SystemExit for --help and for wrong words."""
-    import tyro
+def _commands(words: Sequence[str]) -> Any:
+    train: Any = Annotated[Command, subcommand("train", description=TRAIN)]
+    if list(words[:1]) == ["train"]:
+        from .train import Train, defaults
 
-    argv = sys.argv[1:] if argv is None else argv
-    if list(argv[:1]) == ["bench"]:
-        say("v2v: `make bench NAME=...` in a checkout measures the book's tables")
-        raise SystemExit(2)
-    # The options of `train` are fields of a preset that the words themselves name.
-    train = {"train": with_options(argv)} if list(argv[:1]) == ["train"] else {}
-    found = tyro.cli(
-        _union(GROUPS | train),
-        prog="v2v",
-        description=ABOUT,
-        args=argv,
-        config=(
-            tyro.conf.OmitSubcommandPrefixes,
-            tyro.conf.FlagCreatePairsOff,
-        ),
-    )
-    return found if isinstance(found, Command) else found.command
+        train = Annotated[Train, subcommand("train", default=defaults(words[1:]))]
+    kinds: list[Any] = [
+        Annotated[kind, subcommand(name)] for name, kind in COMMANDS.items()
+    ]
+    kinds.insert(2, train)
+    return Union[tuple(kinds)]  # noqa: UP007 (`|` joins no list)
 
 
-def _union(table: dict):
-    import tyro
-
-    members = []
-    for name, entry in table.items():
-        if isinstance(entry, tuple):  # a group: a dataclass that holds a union again
-            about, inner = entry
-            entry = make_dataclass(name.capitalize(), [("command", _union(inner))])
-            entry.__doc__ = about
-            entry = tyro.conf.OmitArgPrefixes[entry]  # but `train` has net.width
-        else:
-            _name_positionals(entry)
-        members.append(Annotated[entry, tyro.conf.subcommand(name)])
-    return Union[tuple(members)]  # noqa: UP007 (`|` cannot join a list)
-
-
-@cache  # its names, once given, are read again as part of the hints
-def _name_positionals(command: type[Command]) -> None:
-    # Fields without a default are positional. Done here, since it needs tyro's names,
-    # and the commands' modules are imported without it.
-    import tyro
-
-    bare, hints = get_type_hints(command), get_type_hints(command, include_extras=True)
-    for field in fields(command):
-        kind = bare[field.name]
-        if field.default is MISSING:
-            named = tyro.conf.arg(metavar=field.name.upper())
-            kind = Annotated[hints[field.name], named]
-            hints[field.name] = tyro.conf.Positional[kind]
-        elif field.default is None:  # the field's own words say what happens then
-            one = next(a for a in get_args(kind) if a is not type(None))
-            named = tyro.conf.arg(metavar=one.__name__.upper(), help_behavior_hint="")
-            hints[field.name] = Annotated[kind, named]
-    command.__annotations__ = hints
+def _explained(box: str, words: Sequence[str]) -> str:
+    """tyro's box of several lines as one line, or what became of an old word."""
+    for word in words:
+        if word in OLD_WORDS:
+            return f"{word} is now {OLD_WORDS[word]}"
+    rows = [re.sub(r"\x1b\[[\d;]*m", "", row).strip(" │") for row in box.splitlines()]
+    start = dropwhile(_is_rule, rows[1:])  # after the title
+    text = " ".join(takewhile(lambda row: not _is_rule(row), start))
+    text = re.sub(r"Error parsing \S*__\S*: ", "", text)  # a name that tyro made up
+    near = [row for row in rows if row.startswith("--") and not _is_rule(row)]
+    if "Unrecognized" in text and near:
+        text += f"; perhaps {near[0].split()[0].rstrip(',')}"
+    named = [*takewhile(lambda word: word in NAMES, words)]
+    text = " ".join(text.replace("(required)", "").split()).rstrip(".")
+    return f"{text}; see `{' '.join(['v2v', *named])} --help`"
 
 
-def _is_expected(error: Exception) -> bool:
+def _is_rule(row: str) -> bool:
+    return not row.strip("─-╭╮╰╯ ")
+
+
+def _in_one_line(error: Exception) -> str | None:
+    """The line for an error that the input or the machine caused, None for our own."""
     from ..spaces.files import DataError
 
-    if isinstance(error, ModuleNotFoundError):  # of ours none may be missing
-        return not (error.name or "").startswith("v2v_lite")
-    return isinstance(error, (DataError, OSError))
-
-
-def _in_one_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, (DataError, UsageError)):
+        return text
     if isinstance(error, ModuleNotFoundError):
-        text += "; `pip install 'v2v_lite[text]'` brings what the encoders need"
-    return text
+        name = error.name or "v2v_lite"
+        ours = name.startswith("v2v_lite")  # of ours none may be missing
+        return None if ours else f"{text}; `{advice(name)}` brings it"
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else text
+    if isinstance(error, MemoryError) or "can't allocate memory" in text:
+        return "out of memory; give fewer rows, for example by --n-train"
+    return None

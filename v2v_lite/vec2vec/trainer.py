@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..align.diagnose import Diagnosis, diagnose
-from ..align.sinkhorn import coarse_products
+from ..align.diagnosis import Diagnosis, diagnose
+from ..align.sinkhorn import reduced_precision_matmul
 from ..spaces.files import ConfigError, write_json
 from ..spaces.space import Space
 from . import checkpoint, distributed, initialise, step
@@ -284,7 +284,7 @@ class Trainer(Engine):
         try:
             with (
                 torch.random.fork_rng(devices),
-                coarse_products() if reduced else nullcontext(),
+                reduced_precision_matmul() if reduced else nullcontext(),
                 tqdm(desc="train", **bar) as shown,
             ):
                 yield shown
@@ -374,7 +374,7 @@ class Trainer(Engine):
             models = [self.translator(state.best, k, *pair) for k in range(count)]
             rows.append(
                 [
-                    diagnose(model, *sides, rivals=models[:k] + models[k + 1 :])
+                    diagnose(model, *sides, other_seeds=models[:k] + models[k + 1 :])
                     for k, model in enumerate(models)
                 ]
             )

@@ -1,0 +1,117 @@
+"""`v2v encode` and `v2v data`: from texts to vectors, and the sets of vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg, subcommand
+
+import v2v_lite as v2v
+
+from . import base
+from .streams import Result, echo, interactive
+
+__all__ = ["Data", "Encode", "Make", "Show"]
+
+
+@dataclass(frozen=True)
+class Encode(base.Command):
+    """Encode a text file, one text a line or .jsonl, into vectors with ids."""
+
+    # One text a line, or .jsonl with a "text" field; .gz too.
+    texts: base.Texts
+    # Short name, hub name owner/model, or a model's folder.
+    encoder: str = "minilm"
+    # File to write, .safetensors or .npy (default: TEXTS.ENCODER.safetensors).
+    out: base.OptionalPath = None
+    # Texts at a time.
+    batch_size: int = 64
+    # cpu or cuda (default: the GPU when there is one).
+    device: base.Text = None
+
+    def run(self) -> Result:
+        label = v2v.spaces.safe_name(Path(self.encoder).name)
+        out = self.out or Path(f"{self.texts}.{label}.safetensors")
+        base.ensure_writable(out, self.texts, ending=base.ROWS)
+        space = v2v.spaces.encode(
+            v2v.spaces.read_texts(self.texts), self.encoder, self.batch_size,
+            self.device, progress=interactive(),
+        )  # fmt: skip
+        space.save(out)
+        result = {"out": out, "encoder": space.name, "rows": space.n, "d": space.d}
+        return Result(result, [f"{out}: {space.n:,} rows of {space.name}, {space.d}-d"])
+
+
+@dataclass(frozen=True)
+class Make(base.Command):
+    """Make a set: a text file under several encoders, as int8 codes with a manifest."""
+
+    # One text a line, or .jsonl with a "text" field; .gz too.
+    texts: base.Texts
+    # Short names, hub names or folders; these two need no network.
+    encoders: tuple[str, ...] = ("minilm", "wordllama")
+    # Folder of the manifest.
+    out: Path = Path("runs/data")
+    # The set's name.
+    name: str = "texts"
+    # Rows kept for evaluation.
+    n_eval: int = 4096
+    # Drop texts nearer than this cosine to an earlier one (.9 for the bundled set).
+    near: base.Float = None
+    # A description of the texts.
+    about: str = ""
+    # Their licence.
+    licence: str = ""
+    # Seed of the shuffle before the evaluation rows are set apart.
+    seed: int = 0
+
+    def run(self) -> Result:
+        base.ensure_writable(self.out, self.texts)
+        entry = v2v.spaces.make_set(
+            self.texts, self.encoders, self.out, self.n_eval, name=self.name,
+            about=self.about, licence=self.licence, near=self.near, seed=self.seed,
+            progress=interactive(),
+        )  # fmt: skip
+        dropped = entry["dropped"]
+        lines = [
+            f"{self.out}: set {self.name!r} of {entry['rows']:,} texts under "
+            f"{', '.join(self.encoders)} ({dropped['repeats']} repeats and "
+            f"{dropped['near']} near-repeats dropped)",
+            f"read it with load(ENCODER, dataset={self.name!r}, "
+            f"folder={str(self.out)!r})",
+        ]
+        return Result({"out": self.out, "name": self.name, **entry}, lines)
+
+
+@dataclass(frozen=True)
+class Show(base.Command):
+    """List the sets of vectors, each file verified by its SHA-256."""
+
+    # A folder with a manifest.json (default: the bundled one).
+    folder: base.OptionalPath = None
+
+    def run(self) -> Result:
+        folder = self.folder or v2v.spaces.data_folder()
+        sets, lines = v2v.spaces.read_manifest(folder), []
+        for name, entry in sets.items():
+            lines.append(f"{name}: {entry['rows']:,} rows; {entry['texts']}")
+            for short, about in entry["spaces"].items():
+                v2v.spaces.load(short, dataset=name, folder=folder)
+                lines.append(
+                    f"  {short:<12} {about['d']:>4}-d  verified  {about['licence']:<12}"
+                    f" {about['encoder']}"
+                )
+        echo(f"in {folder}")
+        return Result({"folder": folder, "sets": sets}, lines)
+
+
+@dataclass(frozen=True)
+class Data:
+    """List or make sets of vectors."""
+
+    command: Annotated[
+        Annotated[Show, subcommand("show")] | Annotated[Make, subcommand("make")],
+        arg(name=""),
+    ]
