@@ -13,8 +13,8 @@ from v2v_lite.align.anchors import (
     AnchorConfig,
     find_anchors,
     match_kernels,
-    random_orders,
-    trace,
+    qap_objective,
+    random_permutations,
 )
 from v2v_lite.spaces import DataError, unit
 
@@ -59,7 +59,7 @@ def test_the_end_is_a_local_optimum_and_the_best_restart_the_global_one(seed, c,
 
 def test_many_restarts_reach_what_scipy_reaches():
     a, b = kernels(1, 12, 3)
-    starts = random_orders(1, 200, 12, torch.Generator().manual_seed(0))[0]
+    starts = random_permutations(1, 200, 12, torch.Generator().manual_seed(0))[0]
     found = match_kernels(a.expand(200, -1, -1), b.expand(200, -1, -1), starts)[1]
     scipy = max(
         quadratic_assignment(
@@ -74,23 +74,27 @@ def test_many_restarts_reach_what_scipy_reaches():
 def test_without_kernels_the_swaps_solve_most_of_the_linear_assignment():
     linear = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(1))
     zero = torch.zeros(1, 8, 8)
-    starts = random_orders(1, 300, 8, torch.Generator().manual_seed(2))[0]
+    starts = random_permutations(1, 300, 8, torch.Generator().manual_seed(2))[0]
     wide = [z.expand(300, -1, -1) for z in (zero, zero, linear)]
     found = match_kernels(*wide[:2], starts, wide[2])[1].max().item()
     rows, columns = linear_sum_assignment(linear[0].numpy(), maximize=True)
     assert found == pytest.approx(linear[0].numpy()[rows, columns].sum(), rel=1e-5)
 
 
-def test_trace_is_the_formula():
+def test_the_objective_is_the_formula():
     a, b = kernels(2, 5, 9)
     order = torch.stack([torch.randperm(5) for _ in range(2)])
     for k in range(2):
         p = torch.eye(5)[order[k]]
         by_hand = torch.trace(a[k] @ p @ b[k] @ p.T)
-        assert trace(a, b, order)[k].item() == pytest.approx(by_hand.item(), rel=1e-4)
+        assert qap_objective(a, b, order)[k].item() == pytest.approx(
+            by_hand.item(), rel=1e-4
+        )
 
 
-SMALL = AnchorConfig(runs=8, rows=1500, clusters=8, starts=40, rounds=2, restarts=4)
+SMALL = AnchorConfig(
+    n_runs=8, sample_size=1500, n_clusters=8, n_init=40, vote_rounds=2, n_restarts=4
+)
 
 
 def clumps(n: int, d: int, seed: int) -> torch.Tensor:
@@ -119,5 +123,5 @@ def test_too_few_rows_and_bad_sizes_are_refused():
     eye, g = torch.eye(16), torch.Generator()
     with pytest.raises(DataError, match="5 rows cannot make 8 clusters"):
         find_anchors(clumps(5, 16, 0), clumps(90, 16, 0), SMALL, g, eye, eye)
-    with pytest.raises(DataError, match="clusters = 2"):
-        AnchorConfig(clusters=2)
+    with pytest.raises(DataError, match="n_clusters = 2"):
+        AnchorConfig(n_clusters=2)

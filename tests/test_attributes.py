@@ -12,11 +12,11 @@ from v2v_lite.privacy import (
     PROMPTS,
     AdaptConfig,
     adapt,
-    controls,
+    attribute_leakage,
+    baselines,
     label_vectors,
-    leak,
     read_described,
-    recentre,
+    recentre_translator,
     scores,
 )
 from v2v_lite.spaces import (
@@ -81,14 +81,16 @@ def test_labels_are_read_from_json_and_from_csv(tmp_path):
     "name, text, words",
     [
         ("x.json", '{"a": "", "b": "Boats."}', "'a' has no description"),
-        ("x.json", "[1]", "is needed"),
+        ("x.json", "[1]", "give {label: description}"),
         ("x.csv", "id,topic\n1,a\n", 'column "label"'),
         ("x.csv", 'id,label\n1,Music\n2,"Art: Art."\n', "'Music' has no description"),
+        ("x.csv", "label\ngr\xf6n: x\n", "not a CSV file in UTF-8"),
+        ("x.csv", "id,label\n1\n2,Art: Art.\n", "'' has no description"),
         ("x.txt", "a", "from .json or .csv"),
     ],
 )
 def test_bad_label_files(tmp_path, name, text, words):
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_bytes(text.encode("latin-1"))
     with pytest.raises(DataError, match=words):
         read_described(tmp_path / name)
 
@@ -164,32 +166,37 @@ def test_average_precision_is_that_of_scikit_learn(seed, ties):
     g = torch.Generator().manual_seed(seed)
     s = torch.rand(12, 3, generator=g)
     s = (s * 4).round() / 4 if ties else s
-    hot = torch.rand(12, 3, generator=g) < 0.4
-    hot[:, 0] |= ~hot.any(1)  # no document without a label
-    found = leak(s, hot, ["a", "b", "c"], tops=(1,))
-    carried = [j for j in range(3) if hot[:, j].any()]
-    truth = [average_precision_score(hot[:, j], s[:, j]) for j in carried]
+    carried = torch.rand(12, 3, generator=g) < 0.4
+    carried[:, 0] |= ~carried.any(1)  # no document without a label
+    found = attribute_leakage(s, carried, ["a", "b", "c"], tops=(1,))
+    present = [j for j in range(3) if carried[:, j].any()]
+    truth = [average_precision_score(carried[:, j], s[:, j]) for j in present]
     assert list(found.per_label.values()) == pytest.approx(truth, abs=1e-5)
     assert found.map.mean == pytest.approx(sum(truth) / len(truth), abs=1e-5)
 
 
 def test_top_k_by_hand_with_several_labels():
     s = torch.tensor([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
-    hot = torch.tensor([[1, 0, 0], [0, 1, 1], [0, 0, 1]]).bool()
-    found = leak(s, hot, tops=(1, 2, 3)).top
+    carried = torch.tensor([[1, 0, 0], [0, 1, 1], [0, 0, 1]]).bool()
+    found = attribute_leakage(s, carried, tops=(1, 2, 3)).top
     assert [found[k].mean for k in (1, 2, 3)] == pytest.approx([1 / 3, 2 / 3, 1])
 
 
 def test_ties_count_against_the_attack():
-    found = leak(torch.zeros(4, 3), torch.eye(3).bool()[[0, 1, 2, 0]])
+    found = attribute_leakage(torch.zeros(4, 3), torch.eye(3).bool()[[0, 1, 2, 0]])
     assert found.top[1].mean == 0 and found.top[3].mean == 1
     assert found.map.mean == pytest.approx((0.5 + 0.25 + 0.25) / 3)
 
 
 def test_share_between_floor_and_ideal():
-    hot = torch.eye(4).bool()
-    perfect, nothing = leak(hot.float(), hot), leak(-hot.float(), hot)
-    half = leak(hot.float() * torch.tensor([1, 1, -1, -1.0])[:, None], hot)
+    carried = torch.eye(4).bool()
+    perfect, nothing = (
+        attribute_leakage(carried.float(), carried),
+        attribute_leakage(-carried.float(), carried),
+    )
+    half = attribute_leakage(
+        carried.float() * torch.tensor([1, 1, -1, -1.0])[:, None], carried
+    )
     assert half.share(nothing, perfect) == pytest.approx(0.5)
     assert nothing.share(nothing, perfect) == 0 and perfect.share(nothing, perfect) == 1
     assert half.share(perfect, perfect) != half.share(perfect, perfect)  # NaN
@@ -197,23 +204,29 @@ def test_share_between_floor_and_ideal():
 
 def test_documents_without_labels_and_other_shapes_are_refused():
     with pytest.raises(DataError, match="without a label"):
-        leak(torch.rand(2, 2), torch.tensor([[True, False], [False, False]]))
+        attribute_leakage(
+            torch.rand(2, 2), torch.tensor([[True, False], [False, False]])
+        )
     with pytest.raises(DataError, match="row i of both"):
-        leak(torch.rand(2, 2), torch.ones(2, 3).bool())
+        attribute_leakage(torch.rand(2, 2), torch.ones(2, 3).bool())
 
 
-def test_controls_know_nothing_on_real_documents():
+def test_baselines_know_nothing_on_real_documents():
     private = load_documents("posts", "private")
-    hot = private.multi_hot()
+    carried = private.multi_hot()
     labels = document_space(private, "minilm", "labels")
     stolen = document_space(private, "wordllama")
-    found = controls(stolen, labels, hot, labels.mean)
+    found = baselines(stolen, labels, carried, labels.mean)
     assert set(found) == {"identity", "mean", "majority", "random"}
-    tops = {name: leak(s, hot).top[1].mean for name, s in found.items()}
-    commonest = hot.float().mean(0).max().item()
+    tops = {
+        name: attribute_leakage(s, carried).top[1].mean for name, s in found.items()
+    }
+    commonest = carried.float().mean(0).max().item()
     assert tops["majority"] == pytest.approx(commonest)
     assert all(top < 0.15 for top in tops.values())
-    ideal = leak(scores(document_space(private, "minilm"), labels), hot)
+    ideal = attribute_leakage(
+        scores(document_space(private, "minilm"), labels), carried
+    )
     assert ideal.top[1].mean > 0.5
 
 
@@ -231,7 +244,7 @@ def spaces(n=1500, moved=0.0, seed=0):
 
 
 def right(model, stolen, truth):
-    z = model.core(stolen)
+    z = model.direction(stolen)
     return (z * unit(truth.vectors - truth.mean)).sum(1).mean().item()
 
 
@@ -240,7 +253,7 @@ def test_recentring_undoes_a_shift_of_the_mean():
     model = Procrustes().fit(source, target)
     stolen, truth = spaces(moved=4.0, seed=1)
     own = spaces(moved=4.0, seed=2)[1]
-    found = recentre(model, stolen, own)
+    found = recentre_translator(model, stolen, own)
     assert torch.allclose(found.target_mean, own.mean, atol=1e-6)
     assert torch.allclose(model.source_mean, source.mean)  # the old one is as it was
     assert right(found, stolen, truth) > right(model, stolen, truth) + 0.05
@@ -253,19 +266,19 @@ def test_adapting_keeps_a_good_map_and_mends_a_bent_one():
     skew = torch.triu(rows(12, 12, 7), 1)
     good, bent = (Procrustes().fit(source, target) for _ in range(2))
     bent.weight = bent.weight @ torch.linalg.matrix_exp(0.2 * (skew - skew.T))
-    quick = AdaptConfig(rounds=6, ridge=0.1)
+    quick = AdaptConfig(n_iter=6, ridge=0.1)
     kept, mended = (
         adapt(one, stolen, own, source, target, quick) for one in (good, bent)
     )
     assert right(kept, stolen, truth) > 0.8
-    before = right(recentre(bent, stolen, own), stolen, truth)
+    before = right(recentre_translator(bent, stolen, own), stolen, truth)
     assert right(mended, stolen, truth) > before
 
 
 def test_adapted_translators_are_saved_like_others(tmp_path):
     source, target = spaces(300)
     model = Procrustes().fit(source, target)
-    found = adapt(model, source, target, source, target, AdaptConfig(rounds=1))
+    found = adapt(model, source, target, source, target, AdaptConfig(n_iter=1))
     found.save(tmp_path / "m")
     again = Procrustes.load(tmp_path / "m")
     assert torch.equal(again.translate(source), found.translate(source))
@@ -275,8 +288,8 @@ def test_adapting_refuses_other_widths_and_senseless_numbers():
     source, target = spaces(300)
     model = Procrustes().fit(source, target)
     with pytest.raises(DataError, match="the translator goes from 12-d to 12-d"):
-        recentre(model, rows(20, 5), rows(20, 12))
-    with pytest.raises(DataError, match="must be > 0"):
-        AdaptConfig(rounds=0)
-    with pytest.raises(DataError, match="must be >= 0"):
-        AdaptConfig(weight=-1)
+        recentre_translator(model, rows(20, 5), rows(20, 12))
+    with pytest.raises(DataError, match="n_iter = 0; at least 1"):
+        AdaptConfig(n_iter=0)
+    with pytest.raises(DataError, match="new_cross_weight = -1; at least 0"):
+        AdaptConfig(new_cross_weight=-1)

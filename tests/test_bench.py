@@ -260,7 +260,7 @@ def test_a_stopped_experiment_goes_on(tmp_path, monkeypatch):
 
 
 def test_the_table_from_first_to_last_part(tmp_path, monkeypatch):
-    pytest.importorskip("v2v_lite.align.diagnose")
+    pytest.importorskip("v2v_lite.align.diagnosis")
     keys = {t.key for p in align.PARTS for g in align.tasks_of(p, FAST) for t in g}
     tasks = {t for p in align.PARTS for g in align.tasks_of(p, FAST) for t in g}
     assert len(keys) == len(tasks)
@@ -375,7 +375,7 @@ def test_corrupted_maps_are_worse(recipe):
 
 @pytest.mark.parametrize("recipe", diagnosis_study.FITTED)
 def test_bad_recipes_fit(recipe, monkeypatch):
-    few = AnchorConfig(runs=4, clusters=8, starts=3, restarts=2)
+    few = AnchorConfig(n_runs=4, n_clusters=8, n_init=3, n_restarts=2)
     small = SelfLearnConfig(few, phases=(Phase(2, 256, 0.05, 1.0, 0.0),) * 2)
     monkeypatch.setattr(diagnosis_study, "SelfLearnConfig", lambda: small)
     split = comparison.split_of("minilm", "wordllama", 300, 0)

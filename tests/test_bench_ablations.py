@@ -15,7 +15,7 @@ from v2v_lite.align.anchors import AnchorConfig
 from v2v_lite.teaching.comparison import split_of
 from v2v_lite.teaching.worlds import REDUCED, on_axes
 
-FEW = AnchorConfig(runs=2, rows=600, clusters=6, starts=4, rounds=1)
+FEW = AnchorConfig(n_runs=2, sample_size=600, n_clusters=6, n_init=4, vote_rounds=1)
 TINY = ablations.Plan(
     axes=6, n_train=800, seeds=2, steps=4, n_evals=2, anchors=FEW, success_fraction=0.0
 )

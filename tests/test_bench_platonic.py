@@ -40,7 +40,7 @@ def test_agreement_is_1_for_equals_and_0_for_chance(name):
     a, b = torch.randn(2, 60, 4, generator=g)
     y = torch.arange(60) % 3
     free, within = platonic.permutations(y, 12)
-    one, other = measure.side(a, 5), measure.side(b, 5)
+    one, other = measure.features(a, 5), measure.features(b, 5)
     assert platonic.calibrated(measure, one, one, free, within) == pytest.approx(
         (measure.best, 1, 1), abs=1e-6
     )

@@ -94,7 +94,7 @@ def test_ablations_come_back():
 def test_privacy_comes_back():
     table = stored("privacy")["table"]
     data = victim_data("posts", "granite")
-    found = privacy.leak(
+    found = privacy.attribute_leakage(
         privacy.scores(data["truth"], data["labels"], "standard"), data["multi_hot"]
     )
     ideal = table["sets"]["posts"]["ideal"]["standard"]

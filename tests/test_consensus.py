@@ -16,7 +16,8 @@ from v2v_lite.align import (
     Translator,
     synchronise,
 )
-from v2v_lite.align.base import centred, polar
+from v2v_lite.align.base import centred
+from v2v_lite.align.linalg import polar
 from v2v_lite.measure import score
 from v2v_lite.spaces import DataError, Space, unit
 
@@ -152,7 +153,7 @@ def test_whitened_maps_are_synchronised_where_they_are_rotations():
     spaces, g = world(), torch.Generator().manual_seed(4)
     made = {(i, j): ready(spaces, i, j, 0.4, g) for i, j in combinations(spaces, 2)}
     maps = {key: model for key, (model, _) in made.items()}
-    found = Consensus(prior_rows=1e-3).fit(spaces, maps)
+    found = Consensus(shrinkage_rows=1e-3).fit(spaces, maps)
     before, after = [], []
     for (i, j), (model, turn) in made.items():
         _, root, _ = white(spaces[i])
@@ -172,12 +173,12 @@ def test_whitened_maps_are_synchronised_where_they_are_rotations():
 def test_a_translator_is_its_formula_and_survives_saving(tmp_path):
     spaces, g = world((8, 6, 8)), torch.Generator().manual_seed(5)
     maps = {(i, j): ready(spaces, i, j, 0, g)[0] for i, j in combinations(spaces, 2)}
-    found = Consensus(prior_rows=1e-3).fit(spaces, maps)
+    found = Consensus(shrinkage_rows=1e-3).fit(spaces, maps)
     model = found.translator("b", "c")
     x, _, white_x = white(spaces["b"])
     frame_b, frame_c = (found.members[name].frame for name in "bc")
-    want = unit(x @ white_x @ frame_b @ found.strength @ frame_c.T)
-    torch.testing.assert_close(model.core(spaces["b"]), want, atol=1e-4, rtol=0)
+    want = unit(x @ white_x @ frame_b @ found.strengths @ frame_c.T)
+    torch.testing.assert_close(model.direction(spaces["b"]), want, atol=1e-4, rtol=0)
     assert (model.source_name, model.target_name, model.widths) == ("b", "c", (6, 8))
     model.save(tmp_path)
     again = Translator.load(tmp_path)
@@ -195,8 +196,8 @@ def test_strength_tells_shared_directions_from_others():
         model = ready(spaces, *key, 0, g)[0]
         model.weight = torch.block_diag(torch.eye(5), rest)
         maps[key] = model
-    found = Consensus(prior_rows=None).fit(spaces, maps)
-    values = torch.linalg.eigvalsh(found.strength).flip(0)
+    found = Consensus(shrinkage_rows=None).fit(spaces, maps)
+    values = torch.linalg.eigvalsh(found.strengths).flip(0)
     assert values[:5].min() > 0.95 and values[5:].max() < 0.3
     assert values[0] == pytest.approx(1, abs=1e-5)
 
@@ -227,7 +228,7 @@ def test_any_translator_can_be_a_ready_map():
     maps = {
         (i, j): Turned().fit(spaces[i], spaces[j]) for i, j in combinations("abc", 2)
     }
-    found = Consensus(prior_rows=None).fit(spaces, maps)
+    found = Consensus(shrinkage_rows=None).fit(spaces, maps)
     want = turns[0].T @ turns[2]
     torch.testing.assert_close(found.rotation("a", "c"), want, atol=5e-3, rtol=0)
     hit = score(found.translator("c", "a").translate(spaces["c"]), spaces["a"])
@@ -238,7 +239,7 @@ def test_a_new_space_joins_with_one_map_and_moves_nobody():
     spaces, g = world((8, 8, 8, 6)), torch.Generator().manual_seed(8)
     late = spaces.pop("d")
     maps = {(i, j): ready(spaces, i, j, 0, g)[0] for i, j in combinations(spaces, 2)}
-    found = Consensus(prior_rows=1e-3).fit(spaces, maps)
+    found = Consensus(shrinkage_rows=1e-3).fit(spaces, maps)
     before = found.translator("a", "b").weight
     model, _ = ready(spaces | {"d": late}, "d", "a", 0, g)
     found.join("d", late, via="a", map_=model)
@@ -260,7 +261,7 @@ def test_every_pair_is_fitted_once_and_a_joining_space_once():
 
     spaces = world((5, 6, 5, 4), n=60)
     late = spaces.pop("d")
-    found = Consensus(make, prior_rows=None).fit(spaces, seed=3)
+    found = Consensus(make, shrinkage_rows=None).fit(spaces, seed=3)
     fitted = [model for model in made if model.widths]
     assert [m.widths for m in fitted] == [(5, 6), (5, 5), (6, 5)]
     assert {m.seed for m in fitted} == {3}
@@ -273,7 +274,7 @@ def test_bad_input():
     g = torch.Generator().manual_seed(9)
     spaces = world((5, 6, 5), n=40)
     maps = {(i, j): ready(spaces, i, j, 0, g)[0] for i, j in combinations(spaces, 2)}
-    consensus = Consensus(prior_rows=1e-3)
+    consensus = Consensus(shrinkage_rows=1e-3)
     with pytest.raises(DataError, match="call fit first"):
         consensus.rotation("a", "b")
     with pytest.raises(DataError, match="2 spaces"):
@@ -286,8 +287,8 @@ def test_bad_input():
         consensus.fit(spaces, {("b", "c"): maps["b", "c"]})
     with pytest.raises(DataError, match="learns from pairs"):
         Consensus(Procrustes).fit(spaces)
-    with pytest.raises(DataError, match="prior_rows = 0"):
-        Consensus(prior_rows=0)
+    with pytest.raises(DataError, match="shrinkage_rows = 0"):
+        Consensus(shrinkage_rows=0)
     with pytest.raises(DataError, match="several spaces"):
         ConsensusMap().fit(spaces["a"], spaces["b"])
     with pytest.raises(DataError, match="must be"):

@@ -13,7 +13,9 @@ from v2v_lite.teaching import results
 
 PAIR = ("minilm", "wordllama")
 TINY = SelfLearnConfig(
-    AnchorConfig(runs=3, rows=200, clusters=4, starts=2, rounds=1, restarts=1),
+    AnchorConfig(
+        n_runs=3, sample_size=200, n_clusters=4, n_init=2, vote_rounds=1, n_restarts=1
+    ),
     phases=(Phase(1, 128, 0.05, 1.0, 0.0),),
 )
 

@@ -1,17 +1,17 @@
-"""The search on a toy encoder of which everything is known, and its guide."""
+"""The search on a toy encoder of which everything is known, and its scorer."""
 
 import pytest
 import torch
 
 from v2v_lite.privacy import (
-    Guide,
+    EncoderScorer,
     NgramLM,
     SearchConfig,
     Stopped,
     invert,
+    recentre_rows,
     tokens,
 )
-from v2v_lite.privacy.guide import recentre
 from v2v_lite.privacy.inversion import Beam
 from v2v_lite.spaces import DataError, unit
 
@@ -38,82 +38,82 @@ def lm():
 
 
 @pytest.fixture(scope="module")
-def guide(lm):
-    return Guide.fit(lm.words, encoder, TEXTS, encoder(TEXTS))
+def scorer(lm):
+    return EncoderScorer.fit(lm.words, encoder, TEXTS, encoder(TEXTS))
 
 
 # The order of words is in the language model alone, so it must have its say.
-TOY = {"kappa": 60, "tilt": 2, "bonus": 2}
+TOY = {"kappa": 60, "topic_weight": 2, "length_bonus": 2}
 SECRETS = ["the red dog flew far", "the blue cat ran near"]
 
 
 @pytest.mark.parametrize("exact", [0, 12])
-def test_finds_the_known_text(lm, guide, exact):
+def test_finds_the_known_text(lm, scorer, exact):
     config = SearchConfig(words=6, exact=exact, **TOY)
-    found = invert(encoder(SECRETS), lm, guide, config)
+    found = invert(encoder(SECRETS), lm, scorer, config)
     assert [one.text.lower() for one in found] == SECRETS
     assert min(one.cosine for one in found) > 0.99
 
 
 def test_finds_it_without_a_word_table(lm):
-    bare = Guide(encoder, encoder(TEXTS).mean(0))
+    bare = EncoderScorer(encoder, encoder(TEXTS).mean(0))
     config = SearchConfig(words=6, beam=6, kappa=100)
     found = invert(encoder(SECRETS), lm, bare, config)
     assert [one.text.lower() for one in found] == SECRETS
 
 
-def test_the_table_gives_the_cosines_of_the_sums(lm, guide):
-    aim = guide.aim(encoder(SECRETS))[0]
-    beam = Beam(aim, lm, guide, SearchConfig())
+def test_the_table_gives_the_cosines_of_the_sums(lm, scorer):
+    target = scorer.target(encoder(SECRETS))[0]
+    beam = Beam(target, lm, scorer, SearchConfig())
     for _ in range(3):
-        beam.grow()
+        beam.advance()
     for sums, prefix in zip(beam.sums, beam.prefixes, strict=True):
-        torch.testing.assert_close(sums, guide.table[prefix].sum(0))
-    sums = beam.sums[:, None] + guide.table[beam.rows]
-    expected = torch.nn.functional.cosine_similarity(sums, aim, dim=-1)
-    torch.testing.assert_close(beam._cosines(), expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(sums, scorer.words.vectors[prefix].sum(0))
+    sums = beam.sums[:, None] + scorer.words.vectors[beam.rows]
+    expected = torch.nn.functional.cosine_similarity(sums, target, dim=-1)
+    torch.testing.assert_close(beam.cosines(), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_the_mean_vector_gives_what_the_language_model_thinks(lm, guide):
-    (found,) = invert(guide.centre[None], lm, guide, SearchConfig(words=4))
+def test_the_mean_vector_gives_what_the_language_model_thinks(lm, scorer):
+    (found,) = invert(scorer.centre[None], lm, scorer, SearchConfig(words=4))
     assert found.text.lower().startswith("the") and found.cosine == 0
 
 
-def test_a_text_may_have_all_its_words(lm, guide):
+def test_a_text_may_have_all_its_words(lm, scorer):
     for words in (1, 5):
-        config = SearchConfig(words=words, **TOY | {"bonus": 50})
-        (found,) = invert(encoder(SECRETS[:1]), lm, guide, config)
+        config = SearchConfig(words=words, **TOY | {"length_bonus": 50})
+        (found,) = invert(encoder(SECRETS[:1]), lm, scorer, config)
         assert len(tokens(found.text)) == words
 
 
-def test_no_word_stands_more_often_than_in_own_texts(lm, guide):
-    assert guide.most[1:].max() == 1  # no toy text says a word twice
-    aim = unit(ROWS["dog"] + guide.centre)[None]
-    eager = {"words": 6, "kappa": 400, "bonus": 20}
-    (found,) = invert(aim, lm, guide, SearchConfig(**eager))
+def test_no_word_stands_more_often_than_in_own_texts(lm, scorer):
+    assert scorer.words.max_count[1:].max() == 1  # no toy text says a word twice
+    target = unit(ROWS["dog"] + scorer.centre)[None]
+    eager = {"words": 6, "kappa": 400, "length_bonus": 20}
+    (found,) = invert(target, lm, scorer, SearchConfig(**eager))
     said = tokens(found.text.lower())
     assert len(said) == len(set(said)) > 1
-    (found,) = invert(aim, lm, guide, SearchConfig(**eager, repeats=True))
+    (found,) = invert(target, lm, scorer, SearchConfig(**eager, repeats=True))
     said = tokens(found.text.lower())
     assert said.count("dog") > 1
 
 
-def test_errors(lm, guide):
+def test_errors(lm, scorer):
     with pytest.raises(DataError, match="translate them"):
-        invert(torch.randn(2, 7), lm, guide)
+        invert(torch.randn(2, 7), lm, scorer)
     with pytest.raises(DataError, match="0 rows"):
-        invert(torch.empty(0, 24), lm, guide)
+        invert(torch.empty(0, 24), lm, scorer)
     with pytest.raises(DataError, match="beam = 0"):
         SearchConfig(beam=0)
-    with pytest.raises(DataError, match="negative"):
+    with pytest.raises(DataError, match="kappa = -1; at least 0"):
         SearchConfig(kappa=-1)
     with pytest.raises(DataError, match="3 texts, but 2 vectors"):
-        Guide.fit(lm.words, encoder, TEXTS[:3], encoder(TEXTS[:2]))
+        EncoderScorer.fit(lm.words, encoder, TEXTS[:3], encoder(TEXTS[:2]))
     with pytest.raises(DataError, match="one encoder"):
-        Guide.fit(lm.words, encoder, TEXTS[:3], torch.randn(3, 5))
+        EncoderScorer.fit(lm.words, encoder, TEXTS[:3], torch.randn(3, 5))
 
 
-def test_a_stopped_search_keeps_what_it_found(lm, guide):
+def test_a_stopped_search_keeps_what_it_found(lm, scorer):
     calls = []
 
     def tired(texts):
@@ -122,10 +122,10 @@ def test_a_stopped_search_keeps_what_it_found(lm, guide):
             raise KeyboardInterrupt
         return encoder(texts)
 
-    slow = Guide(tired, guide.centre, guide.table, guide.topics, guide.common)
+    slow = EncoderScorer(tired, scorer.centre, scorer.words)
     vectors = encoder(SECRETS * 3)
     with pytest.raises(Stopped, match="4 texts") as stop:
-        invert(vectors, lm, slow, SearchConfig(words=6, **TOY), together=2)
+        invert(vectors, lm, slow, SearchConfig(words=6, **TOY), batch_size=2)
     assert [one.text.lower() for one in stop.value.found] == SECRETS * 2
     assert isinstance(stop.value, KeyboardInterrupt)
 
@@ -133,8 +133,8 @@ def test_a_stopped_search_keeps_what_it_found(lm, guide):
 def test_recentred_rows_have_the_mean_of_the_own_ones():
     own = unit(torch.randn(400, 8, generator=g) + torch.arange(8))
     away = unit(torch.randn(300, 8, generator=g) * 0.3 - torch.arange(8))
-    moved = recentre(away, own)
+    moved = recentre_rows(away, own)
     assert (moved.mean(0) - own.mean(0)).norm() < 0.15 * (away - own.mean(0)).norm()
     torch.testing.assert_close(moved.norm(dim=1), torch.ones(300))
     with pytest.raises(DataError, match="at least 2"):
-        recentre(away[:1], own)
+        recentre_rows(away[:1], own)

@@ -51,12 +51,12 @@ def test_ranks_are_brute_force_ranks(n, block, seed):
         found = score(x, y, rank_by=rank_by, block=block)
         assert found.pool == n
         assert found.rank.mean == pytest.approx(ranks.mean())
-        assert found.rank.se == pytest.approx(ranks.std() / np.sqrt(n))
+        assert found.rank.se == pytest.approx(ranks.std(ddof=1) / np.sqrt(n))
         assert found.foscttm.mean == pytest.approx(((ranks - 1) / (n - 1)).mean())
         for k, estimate in ((1, found.top1), (5, found.top5), (16, found.top16)):
             share = (ranks <= k).mean()
             assert estimate.mean == pytest.approx(share)
-            assert estimate.se == pytest.approx(np.sqrt(share * (1 - share) / n))
+            assert estimate.se == pytest.approx(np.sqrt(share * (1 - share) / (n - 1)))
 
 
 def test_cosines_are_those_of_the_definition():
@@ -97,7 +97,7 @@ def test_dict_and_line():
     x, y = noisy(40, 8, 1)
     found = score(Space.of(x), Space.of(y), progress=True)
     written = json.loads(json.dumps(found.as_dict()))
-    assert written["pool"] == 40 and set(written["top1"]) == {"mean", "se"}
+    assert written["pool"] == 40 and set(written["top1"]) == {"mean", "se", "n"}
     assert "pool 40" in found.line() and "\n" not in found.line()
 
 

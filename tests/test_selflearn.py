@@ -8,9 +8,9 @@ from scipy.optimize import linear_sum_assignment
 
 from v2v_lite.align import SelfLearn, SelfLearnConfig, Translator
 from v2v_lite.align.anchors import AnchorConfig
-from v2v_lite.align.base import polar
-from v2v_lite.align.selflearn import Phase, Shared, self_learn, whitening
-from v2v_lite.align.sinkhorn import transport
+from v2v_lite.align.linalg import polar, whitening
+from v2v_lite.align.selflearn import Phase, SharedSubspace, self_learn
+from v2v_lite.align.sinkhorn import sinkhorn_plan
 from v2v_lite.measure import score
 from v2v_lite.spaces import DataError, Space, load, unit, unpaired
 
@@ -23,7 +23,7 @@ from v2v_lite.spaces import DataError, Space, load, unit, unpaired
 def test_a_plan_has_uniform_columns_and_nearly_uniform_rows(n, m, temperature, seed):
     g = torch.Generator().manual_seed(seed)
     cosines = torch.rand(n, m, generator=g, dtype=torch.float64) * 2 - 1
-    plan = transport(cosines.clone(), temperature, 500)
+    plan = sinkhorn_plan(cosines.clone(), temperature, 500)
     assert torch.allclose(plan.sum(0), torch.full((m,), 1 / m, dtype=plan.dtype))
     assert (plan.sum(1) - 1 / n).abs().max() < 1e-3 / n + 1e-6
     assert (plan > 0).all()
@@ -32,26 +32,30 @@ def test_a_plan_has_uniform_columns_and_nearly_uniform_rows(n, m, temperature, s
 def test_a_cold_plan_is_the_best_assignment():
     g = torch.Generator().manual_seed(5)
     cosines = torch.rand(12, 12, generator=g, dtype=torch.float64) * 0.5
-    plan = transport(cosines.clone(), 0.002, 20_000)
+    plan = sinkhorn_plan(cosines.clone(), 0.002, 20_000)
     rows, columns = linear_sum_assignment(cosines.numpy(), maximize=True)
     assert plan.argmax(dim=1).tolist() == columns.tolist()
 
 
 def test_a_hot_plan_is_uniform():
-    plan = transport(torch.rand(7, 9, dtype=torch.float64), 1e6, 5)
+    plan = sinkhorn_plan(torch.rand(7, 9, dtype=torch.float64), 1e6, 5)
     assert torch.allclose(plan, torch.full((7, 9), 1 / 63, dtype=torch.float64))
 
 
-def test_whitening_makes_the_covariance_the_identity():
-    x = torch.randn(4000, 6) @ torch.randn(6, 6)
-    white = x @ whitening(x, 1e-6)
-    assert torch.allclose(white.T @ white / 4000, torch.eye(6), atol=1e-2)
+@pytest.mark.parametrize("temperature", [0.01, 0.002, 1e-5])
+def test_a_temperature_too_low_for_float32_is_refused(temperature):
+    g = torch.Generator().manual_seed(0)
+    rows = unit(torch.randn(300, 16, generator=g))
+    with pytest.raises(DataError, match="temperature is too low for torch.float32"):
+        sinkhorn_plan(rows @ rows.flip(0).T * 0.05, temperature, 50)
+    with pytest.raises(DataError, match="temperature = 0"):
+        sinkhorn_plan(rows @ rows.T, 0, 50)
 
 
 def test_features_weigh_directions_by_what_they_share():
-    shared = Shared(torch.eye(2), torch.tensor([4.0, 1.0]), torch.eye(2))
+    shared = SharedSubspace(torch.eye(2), torch.tensor([4.0, 1.0]), torch.eye(2))
     rows = torch.tensor([[1.0, 1.0]])
-    phi, _ = shared.features(rows, rows, focus=0.5)
+    phi, _ = shared.features(rows, rows, exponent=0.5)
     assert phi[0].tolist() == pytest.approx([2 / 5**0.5, 1 / 5**0.5])
 
 
@@ -68,19 +72,19 @@ def test_true_directions_are_kept_and_near_ones_are_improved():
     g = torch.Generator().manual_seed(4)
     start = polar(torch.eye(8) + 0.35 * torch.randn(8, 8, generator=g))
     before = torch.trace(start).item() / 8
-    phase = Phase(rounds=15, batch=800, temperature=0.05, focus=0.5, keep=0.3)
+    phase = Phase(15, 800, 0.05, singular_value_exponent=0.5, ema_decay=0.3)
     g = torch.Generator().manual_seed(0)
-    after, objective = self_learn(x, y, Shared.of(start), phase, 6, g)
+    after, objective = self_learn(x, y, SharedSubspace.of(start), phase, 6, g)
     found = torch.trace(after.u @ after.v.T).item() / 8
     assert found > max(before, 0.95)
     assert 0 < objective <= 1
 
 
 SMALL = SelfLearnConfig(
-    anchors=AnchorConfig(rows=6000, clusters=24, starts=60),
+    anchors=AnchorConfig(sample_size=6000, n_clusters=24, n_init=60),
     phases=(
-        Phase(rounds=10, batch=1500, temperature=0.05, focus=1.0, keep=0.3),
-        Phase(rounds=12, batch=3000, temperature=0.04, focus=0.6, keep=0.3),
+        Phase(10, 1500, 0.05, singular_value_exponent=1.0, ema_decay=0.3),
+        Phase(12, 3000, 0.04, singular_value_exponent=0.6, ema_decay=0.3),
     ),
 )
 
@@ -116,8 +120,8 @@ def test_saved_and_loaded_it_translates_alike(fitted, tmp_path):
 def test_one_seed_is_one_result_and_widths_may_differ():
     split = unpaired(load("minilm"), load("wordllama"), seed=2, n_train=1200)
     tiny = SelfLearnConfig(
-        anchors=AnchorConfig(runs=3, rows=800, clusters=6, starts=10, rounds=1),
-        phases=(Phase(rounds=2, batch=400, temperature=0.05, focus=1, keep=0),),
+        anchors=AnchorConfig(3, 800, 6, n_init=10, vote_rounds=1),
+        phases=(Phase(2, 400, 0.05, singular_value_exponent=1, ema_decay=0),),
     )
     fits = [SelfLearn(tiny).fit(split.source, split.target, seed=3) for _ in range(2)]
     assert torch.allclose(fits[0].weight, fits[1].weight, atol=1e-4)
@@ -129,6 +133,6 @@ def test_bad_input():
     with pytest.raises(DataError, match="rows"):
         SelfLearn().fit(few, few)
     with pytest.raises(DataError, match="temperature"):
-        Phase(rounds=1, batch=10, temperature=0, focus=1, keep=0)
-    with pytest.raises(DataError, match="prior_rows"):
-        SelfLearnConfig(prior_rows=0)
+        Phase(1, 10, 0, 1, 0)
+    with pytest.raises(DataError, match="shrinkage_rows"):
+        SelfLearnConfig(shrinkage_rows=0)

@@ -1,7 +1,8 @@
 """Presets: the released figures to the digit, and refusals that name the mend."""
 
 import json
-from dataclasses import FrozenInstanceError, asdict, fields, replace
+import re
+from dataclasses import FrozenInstanceError, asdict, fields, is_dataclass, replace
 
 import pytest
 
@@ -225,11 +226,27 @@ def test_old_preset_names_warn_and_work():
     for old, new in (("printed", PAPER), ("sound", OURS)):
         with pytest.warns(DeprecationWarning, match=f"{old!r} is now {new.name!r}"):
             assert preset_named(old) is new
-    with pytest.warns(DeprecationWarning, match="SOUND is now OURS"):
+    with pytest.warns(DeprecationWarning, match="'sound' is now 'ours'"):
         assert vec2vec.SOUND is OURS
-    with pytest.warns(DeprecationWarning, match="PRINTED is now PAPER"):
+    with pytest.warns(DeprecationWarning, match="'printed' is now 'paper'"):
         assert vec2vec.PRINTED is PAPER
     with pytest.raises(AttributeError, match="TELEPATHY"):
         vec2vec.TELEPATHY  # noqa: B018
     with pytest.raises(ConfigError, match="known are paper, released, ours"):
         preset_named("magic")
+
+
+@pytest.mark.parametrize("kind", [Preset, TrainerConfig])
+def test_help_has_a_sentence_of_its_own_for_every_field(kind, capsys):
+    """tyro reads the comments above the fields."""
+    tyro = pytest.importorskip("tyro")
+    with pytest.raises(SystemExit):
+        tyro.cli(kind, default=kind(), args=["--help"])
+    text = " ".join(re.sub("[│─╭╮╰╯]", " ", capsys.readouterr().out).split())
+    parts = re.split(r" (?=--(?![\w.]*no-)[a-z])", text)
+    said = [part.partition("(default")[0] for part in parts if "(default" in part]
+    said = [re.sub(r"^(--\S+ )+(\S*[A-Z{]\S* )*(?=[A-Z])", "", one) for one in said]
+    leaves = [f for f in fields(kind) if not is_dataclass(f.default)]
+    nested = [fields(f.default) for f in fields(kind) if is_dataclass(f.default)]
+    assert len(said) == len(leaves) + sum(map(len, nested))
+    assert all(len(words) > 10 for words in said) and len(set(said)) == len(said), said

@@ -163,7 +163,7 @@ def test_self_learning_with_its_strengths_is_where_training_starts():
     told = []
     train(spaces, preset, report=lambda model: told.append(model) or {})
     config = SelfLearnConfig()
-    config = replace(config, anchors=replace(config.anchors, runs=4))
+    config = replace(config, anchors=replace(config.anchors, n_runs=4))
     held = {name: hold_out(space)[0] for name, space in spaces.items()}
     ours = SelfLearn(config).fit(held["s"], held["t"], seed=0)
     z, want = (model.translate(split.eval_source) for model in (told[0], ours))

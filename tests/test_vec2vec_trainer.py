@@ -397,7 +397,7 @@ def test_a_signal_saves_and_says_so(number, tmp_path, monkeypatch):
     with pytest.raises(Interrupted, match=rf"{number.name}.*step 7.*step-000000007"):
         train(world(), steps(FULL, 9), out=tmp_path, config=OFTEN)
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
-    assert [p.name[-1] for p in checkpoints(tmp_path / "checkpoints")] == ["4", "7"]
+    assert [p.stem[-1] for p in checkpoints(tmp_path / "checkpoints")] == ["4", "7"]
     monkeypatch.undo()
     train(world(), out=tmp_path, config=OFTEN, resume=True)
     train(world(), steps(FULL, 9), out=tmp_path / "whole", config=OFTEN)
@@ -459,13 +459,13 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path, monkeypatch):
 def test_a_full_disk_ends_the_run_and_not_the_checkpoint(tmp_path, monkeypatch):
     write = checkpoint.write_tensors
 
-    def full(path, tensors, about):
-        if "step-000000008" in str(path):
+    def full(path, tensors, header):
+        if '"step": 8,' in header["state"]:
             raise OSError(28, "No space left on device")
-        write(path, tensors, about)
+        write(path, tensors, header)
 
     monkeypatch.setattr(checkpoint, "write_tensors", full)
-    with pytest.raises(DataError, match="No space left.*step-000000004"):
+    with pytest.raises(DataError, match="disk is full.*step-000000004"):
         train(world(), PLAIN, out=tmp_path, config=OFTEN)
     assert load(tmp_path / "checkpoints")[1]["step"] == 4
 
@@ -501,9 +501,9 @@ def test_the_best_nets_of_each_seed_are_kept(monkeypatch, tmp_path):
     scores = iter([0.1, 0.1, 0.5, 0.2, 0.3, 0.4, 0.0, 0.4])  # two seeds, four times
     real, seen = trainer.diagnose, []
 
-    def scripted(model, *sides, rivals=()):
-        found = real(model, *sides, rivals=rivals)
-        if rivals:
+    def scripted(model, *sides, other_seeds=()):
+        found = real(model, *sides, other_seeds=other_seeds)
+        if other_seeds:
             return found
         seen.append(model.nets.state_dict())
         return replace(found, score=next(scores))
@@ -583,7 +583,7 @@ def test_it_evaluates_on_rows_it_does_not_train_on():
 def test_a_result_keeps_no_rows_alive():
     found = train(world(), steps(PLAIN, 1), config=OFTEN)
     gc.collect()
-    living = [x for x in gc.get_objects() if isinstance(x, Trainer | Batches)]
+    living = [x for x in gc.get_objects() if isinstance(x, (Trainer, Batches))]
     assert not living and found.translator().translate(torch.ones(2, 8)).shape == (2, 6)
 
 
@@ -611,10 +611,10 @@ def test_single_steps_from_maps_at_hand():
 
 @pytest.mark.parametrize("start", ["anchors", "selflearn"])
 def test_it_starts_from_the_map_of_an_unpaired_method(start, monkeypatch):
-    few = AnchorConfig(runs=3, clusters=6, starts=3, restarts=2)
+    few = AnchorConfig(n_runs=3, n_clusters=6, n_init=3, n_restarts=2)
     small = {"anchors": few} | ({} if start == "selflearn" else {"phases": ()})
     if start == "selflearn":
-        phase = replace(SelfLearnConfig().phases[0], rounds=2, batch=200)
+        phase = replace(SelfLearnConfig().phases[0], n_iter=2, batch_size=200)
         small["phases"] = (phase,)
     config = SelfLearnConfig(**small)
     monkeypatch.setattr(initialise, "SelfLearnConfig", lambda: config)
@@ -731,7 +731,7 @@ train(world(), steps(PLAIN, 3), seeds=2, out=out + "/two", config=OFTEN, device=
 train(world(), steps(FULL, 8), seeds=2, out=out + "/whole", config=OFTEN, device="cpu")
 if os.environ["RANK"] == "0":
     shutil.copytree(out + "/whole", out + "/again")
-    shutil.rmtree(checkpoints(out + "/again/checkpoints")[-1])
+    checkpoints(out + "/again/checkpoints")[-1].unlink()
 torch.distributed.barrier()
 train(world(), out=out + "/again", config=OFTEN, resume=True, device="cpu")
 """

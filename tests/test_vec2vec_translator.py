@@ -102,7 +102,7 @@ def test_align_knows_it_without_importing_it(tmp_path):
     some()[0].save(tmp_path)
     code = (
         "import sys; from v2v_lite.align import METHODS, Translator\n"
-        "import v2v_lite.align.selflearn, v2v_lite.align.diagnose\n"
+        "import v2v_lite.align.selflearn, v2v_lite.align.diagnosis\n"
         "assert 'vec2vec' in METHODS and 'v2v_lite.vec2vec' not in sys.modules\n"
         "assert 'accelerate' not in sys.modules\n"
         "print(type(Translator.load(sys.argv[1])).__name__, METHODS['vec2vec'].paired)"

@@ -114,14 +114,14 @@ class Diagnosed(Task):
     others: tuple[Fit, ...] = ()
 
     def run(self, work: Path) -> dict:
-        from v2v_lite.align.diagnose import diagnose
+        from v2v_lite.align.diagnosis import diagnose
 
         fit = self.fit
         split = split_of(fit.source, fit.target, fit.n_train, fit.seed)
         model, *others = (
             Translator.load(work / "fits" / f.key) for f in (fit, *self.others)
         )
-        found = diagnose(model, *split.unseen(), rivals=others)
+        found = diagnose(model, *split.unseen(), other_seeds=others)
         return found.as_dict()
 
 

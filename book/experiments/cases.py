@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from v2v_lite.align.base import centred
-from v2v_lite.align.clusters import kmeans
+from v2v_lite.align.kmeans import kmeans
 from v2v_lite.spaces import (
     EVAL_ROWS,
     TRAIN_ROWS,

@@ -11,6 +11,7 @@ wiki is.
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,8 +24,8 @@ from v2v_lite.align import METHODS, SelfLearn
 from v2v_lite.align.anchors import AnchorConfig
 from v2v_lite.align.selflearn import Phase, SelfLearnConfig
 from v2v_lite.measure import score
-from v2v_lite.privacy import adapt, leak, recentre, scores
-from v2v_lite.privacy.defenses import Defense, crossing, recall
+from v2v_lite.privacy import adapt, attribute_leakage, recentre_translator, scores
+from v2v_lite.privacy.defences import Defence, recall
 from v2v_lite.spaces import Space, document_space, load_documents, unit
 from v2v_lite.teaching.comparison import short, space_of, split_of
 
@@ -35,22 +36,22 @@ DATASETS = ("wiki", "documents/posts", "documents/emails", "documents/notes")
 READS, SETS = 8, ("posts", "notes")
 NOISE = (0.25, 0.5, 1.0, 1.5, 2.0)
 CONFIG = SelfLearnConfig(
-    anchors=AnchorConfig(runs=20, rounds=4),
+    anchors=AnchorConfig(n_runs=20, vote_rounds=4),
     phases=(Phase(12, 2048, 0.05, 1.0, 0.3), Phase(8, 4096, 0.04, 0.6, 0.3)),
-    tries=1,
+    n_init=1,
 )
 SETTINGS = (
     ("rotate", 0), *(("noise", s) for s in NOISE),
     ("keyed-noise", 1.0),
     ("truncate", 192), ("truncate", 96),
     ("quantise", 4), ("quantise", 1),
-    ("stretch", 1.0), ("bend", 1.0), ("bend", 2.0), ("bend", 3.0),
-    ("average", 8), ("drop", 8), ("drop", 32),
+    ("scale", 1.0), ("rff", 1.0), ("rff", 2.0), ("rff", 3.0),
+    ("knn-average", 8), ("remove-top", 8), ("remove-top", 32),
 )  # fmt: skip
 #: Every noise, and of the others one strength each.
 ADAPTIVE = (
-    *(("noise", s) for s in NOISE), ("truncate", 96), ("quantise", 1), ("stretch", 1.0),
-    ("bend", 2.0), ("average", 8), ("drop", 8),
+    *(("noise", s) for s in NOISE), ("truncate", 96), ("quantise", 1), ("scale", 1.0),
+    ("rff", 2.0), ("knn-average", 8), ("remove-top", 8),
 )  # fmt: skip
 
 
@@ -71,10 +72,10 @@ QUICK = Plan(
     seeds=1,
     settings=(
         ("rotate", 0), *(("noise", s) for s in (0.25, 0.5, 1.0, 1.5, 2.5)),
-        ("keyed-noise", 1.0), ("truncate", 96), ("quantise", 1), ("stretch", 1.0),
-        ("bend", 1.0), ("bend", 2.0), ("bend", 3.0), ("average", 8), ("drop", 8),
+        ("keyed-noise", 1.0), ("truncate", 96), ("quantise", 1), ("scale", 1.0),
+        ("rff", 1.0), ("rff", 2.0), ("rff", 3.0), ("knn-average", 8), ("remove-top", 8),
     ),
-    adaptive=(("noise", 1.0), ("noise", 1.5), ("truncate", 96), ("bend", 2.0)),
+    adaptive=(("noise", 1.0), ("noise", 1.5), ("truncate", 96), ("rff", 2.0)),
 )  # fmt: skip
 
 
@@ -95,21 +96,21 @@ class DefenceTrial(Task):
         base, mine = split.source.vectors, split.target.vectors
         # Keys differ between seeds; the attacker's never equals the owner's by luck.
         owner = (
-            Defense(self.kind, self.strength, 1 + 10 * self.seed) if self.kind else None
+            Defence(self.kind, self.strength, 1 + 10 * self.seed) if self.kind else None
         )
-        mirror = owner.mirror() if owner and self.attack == "adaptive" else None
+        mirror = owner.adaptive() if owner and self.attack == "adaptive" else None
 
         def stolen(x, part=0):  # each part of the database has noise of its own
             if owner is None:
                 return x
             reads = range(READS if self.attack == "averaging" else 1)
-            drawn = [owner.store(x, base, part * READS + r) for r in reads]
+            drawn = [owner.protect(x, base, part * READS + r) for r in reads]
             return unit(torch.stack(drawn).mean(0))
 
         def own(y, asked=False):
             if mirror is None:
                 return y
-            return mirror.ask(y, mine) if asked else mirror.store(y, mine)
+            return mirror.protect_query(y, mine) if asked else mirror.protect(y, mine)
 
         source, target = (Space(rows) for rows in (stolen(base), own(mine)))
         if self.attack == "paired":
@@ -132,21 +133,23 @@ class DefenceTrial(Task):
             texts = own(document_space(public, ATTACKER).vectors)
             labels = own(words_of(private.labels), asked=True)
             if self.attack == "paired":
-                adapted = recentre(model, hidden, texts)
+                adapted = recentre_translator(model, hidden, texts)
             else:
                 adapted = adapt(model, hidden, texts, source, target)
             best = scores(adapted.translate(hidden), labels)
-            row[name] = numbers(leak(best, hot))
+            row[name] = numbers(attribute_leakage(best, hot))
             hits = hot.gather(1, best.argmax(1, keepdim=True))[:, 0]
             row[f"{name}_hits"] = "".join("01"[hit] for hit in hits.tolist())
         return row | self._cost(owner, base)
 
-    def _cost(self, owner: Defense | None, base) -> dict:
+    def _cost(self, owner: Defence | None, base) -> dict:
         rows = space_of(self.victim, "eval").vectors
         x, questions = rows[:3584], rows[3584:]
         if owner is None:
             return {"recall": 1.0, "recall_se": 0.0}
-        found = recall(owner.store(x, base), owner.ask(questions, base), x, questions)
+        found = recall(
+            owner.protect(x, base), owner.protect_query(questions, base), x, questions
+        )
         return {"recall": short(found.mean), "recall_se": short(found.se)}
 
 
@@ -216,7 +219,7 @@ def _partners(source: Space) -> Space:
 def _reference(name: str) -> tuple[float, float]:
     private = load_documents(name, "private")
     hot, truth = private.multi_hot(), document_space(private, ATTACKER)
-    known = leak(scores(truth, words_of(private.labels)), hot)
+    known = attribute_leakage(scores(truth, words_of(private.labels)), hot)
     return short(hot.float().mean(0).max().item()), short(known.top[1].mean)
 
 
@@ -224,6 +227,23 @@ def noises(rows: list[dict], attack: str) -> set[float]:
     """The strengths at which fresh noise was attacked so."""
     which = "noise", attack
     return {r["strength"] for r in rows if (r["kind"], r["attack"]) == which}
+
+
+def crossing(
+    x: Sequence[float], y: Sequence[float], level: float, z: Sequence[float]
+) -> tuple[float, float] | None:
+    """Where y over x first falls to `level`, and the value of z there, both by linear
+    interpolation between the points; None where y never does.
+
+    >>> crossing([0, 1, 2], [1.0, 0.8, 0.2], 0.5, [1.0, 0.9, 0.7])
+    (1.5, 0.8)
+    """
+    for i in range(1, len(x)):
+        if y[i] <= level < y[i - 1]:
+            t = (y[i - 1] - level) / (y[i - 1] - y[i])
+            at_x, at_z = (round(v[i - 1] + t * (v[i] - v[i - 1]), 9) for v in (x, z))
+            return at_x, at_z
+    return None
 
 
 def half_effect(

@@ -12,7 +12,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from v2v_lite.align.base import LinearTranslator, centred
+from v2v_lite.align import LinearTranslator, centred
+from v2v_lite.align.linalg import principal_axes
 from v2v_lite.align.selflearn import SelfLearn, SelfLearnConfig
 from v2v_lite.spaces import Space, Split, unit
 
@@ -34,9 +35,9 @@ def fit_badly(recipe: str, split: Split) -> LinearTranslator:
     if recipe == "anchors":
         c = replace(c, phases=())
     elif recipe == "early":
-        c = replace(c, phases=(replace(c.phases[0], rounds=3),))
+        c = replace(c, phases=(replace(c.phases[0], n_iter=3),))
     elif recipe == "weak":
-        poor = replace(c.anchors, runs=2, starts=1, rounds=0, restarts=1)
+        poor = replace(c.anchors, n_runs=2, n_init=1, vote_rounds=0, n_restarts=1)
         c = replace(c, anchors=poor, phases=c.phases[:1])
     elif recipe == "tiny":
         source, target = source.take(slice(TINY)), target.take(slice(TINY))
@@ -69,7 +70,7 @@ def corrupt(recipe: str, good: LinearTranslator, split: Split) -> LinearTranslat
         good.weight = (1 - share) * own + share * noise
     elif recipe.startswith("twist"):
         k = int(recipe[5:])
-        axes = _axes(y)[:, :k]
+        axes = principal_axes(y.T @ y)[:, :k]
         turn, _ = torch.linalg.qr(torch.randn(k, k, generator=generator))
         good.weight = good.weight + good.weight @ axes @ (turn - torch.eye(k)) @ axes.T
     else:
@@ -134,13 +135,8 @@ def study(runs: Sequence[dict]) -> dict:
     }
 
 
-def _axes(rows: Tensor) -> Tensor:
-    # Principal axes as columns, the largest first.
-    return torch.linalg.eigh(rows.T @ rows).eigenvectors.flip(1)
-
-
 def _match_axes(x: Tensor, y: Tensor) -> Tensor:
     r = min(x.shape[1], y.shape[1])
-    axes = [_axes(rows)[:, :r] for rows in (x, y)]
+    axes = [principal_axes(rows.T @ rows)[:, :r] for rows in (x, y)]
     skew = [((z @ a) ** 3).mean(0).sign() for z, a in zip((x, y), axes, strict=True)]
     return axes[0] * (skew[0] * skew[1]) @ axes[1].T

@@ -22,20 +22,20 @@ from torch import Tensor
 from v2v_lite.align import SelfLearn, Translator
 from v2v_lite.measure import score
 from v2v_lite.privacy import (
-    Guide,
+    EncoderScorer,
     NgramLM,
     SearchConfig,
     adapt,
+    contains_fact,
     facts_found,
     facts_of,
-    holds,
     invert,
     medication_found,
+    recentre_rows,
+    text_leakage,
     token_f1,
     tokens,
 )
-from v2v_lite.privacy.guide import recentre
-from v2v_lite.privacy.leaks import leak
 from v2v_lite.spaces import (
     Documents,
     Space,
@@ -109,13 +109,13 @@ class Inversions(Task):
     def run(self, work: Path) -> dict:
         plan, private = self.plan, load_documents(self.name, "private")
         true = document_space(private, plan.attacker)
-        own, lm, guide = attacker_of(self.name, plan.attacker)
+        own, lm, scorer = attacker_of(self.name, plan.attacker)
         stolen, extra = self._vectors(private, true, own, work)
         rows = rows_of_plan(plan, private)
         config = config_for(self.name)
         some = stolen[rows] if self.victim != BASELINE else stolen
         clock = time.perf_counter()
-        found = invert(some, lm, guide, config)
+        found = invert(some, lm, scorer, config)
         seconds = time.perf_counter() - clock
         texts = [one.text for one in found]
         texts = texts if len(texts) > 1 else texts * len(rows)
@@ -152,14 +152,14 @@ class Inversions(Task):
         split = split_of(*about)
         rows = document_space(private, self.victim).vectors
         adapted = adapt(model, rows, own.vectors, split.source, split.target)
-        stolen = recentre(adapted.translate(rows), own.vectors)
+        stolen = recentre_rows(adapted.translate(rows), own.vectors)
         ranks, mean = score(stolen, true), own.vectors.mean(0)
-        aims = (unit(z - mean) for z in (stolen, true.vectors))
+        targets = (unit(z - mean) for z in (stolen, true.vectors))
         return stolen, {
             "pool": ranks.pool,
             "top1": ranks.top1.mean,
             "rank": ranks.rank.mean,
-            "cosine_translated": math.prod(aims).sum(1).mean().item(),
+            "cosine_translated": math.prod(targets).sum(1).mean().item(),
         }
 
 
@@ -169,8 +169,8 @@ def rows_of_plan(plan: Plan, private: Documents) -> Tensor:
     return torch.randperm(len(private), generator=generator)[: plan.rows]
 
 
-def attacker_of(name: str, encoder: str) -> tuple[Space, NgramLM, Guide]:
-    """What the attacker brings to set `name`: own vectors, language model, guide."""
+def attacker_of(name: str, encoder: str) -> tuple[Space, NgramLM, EncoderScorer]:
+    """What the attacker brings to set `name`: own vectors, language model, scorer."""
     public = {one: load_documents(one, "public") for one in SETS}
     spaces = {one: document_space(public[one], encoder) for one in SETS}
     texts = [text for one in SETS for text in public[one].texts]
@@ -178,14 +178,14 @@ def attacker_of(name: str, encoder: str) -> tuple[Space, NgramLM, Guide]:
     lm = NgramLM.fit(public[name].texts, extra=rest)
     vectors = torch.cat([spaces[one].vectors for one in SETS])
     known = word_vectors(encoder)
-    guide = Guide.fit(
+    scorer = EncoderScorer.fit(
         lm.words, lambda ws: torch.stack([known[w] for w in ws]), texts, vectors
     )
     own = spaces[name]
     return (
         own,
         lm,
-        replace(guide, centre=own.vectors.mean(0), encode=partial(rows_of, encoder)),
+        replace(scorer, centre=own.vectors.mean(0), encode=partial(rows_of, encoder)),
     )
 
 
@@ -222,14 +222,14 @@ def scores(texts: list[str], rows: list[int], private: Documents, encoder: str) 
         text: private.labels[i].key
         for text, i in zip(texts, places.argmax(1).tolist(), strict=True)
     }
-    hit = leak(
+    hit = text_leakage(
         texts, rows, private.rows, lambda t, d: float(guess[t] in d.labels), False
     )
     true = document_space(private, encoder).vectors
     cosine = unit(every - own.mean) @ unit(true - own.mean).T
     at = {text: i for i, text in enumerate(texts)}
     row_of = {document.id: i for i, document in enumerate(private)}
-    near = leak(
+    near = text_leakage(
         texts, rows, private.rows, lambda t, d: cosine[at[t], row_of[d.id]].item()
     )
     found |= {"label": asdict(hit) | {"z": hit.z}, "cosine": asdict(near)}
@@ -242,7 +242,7 @@ def measured(texts: list[str], rows: list[int], private: Documents) -> dict:
     found = {}
     for name, measure in MEASURES.items():
         if name != "medication" or any(row.medication for row in private):
-            one = leak(texts, rows, private.rows, measure)
+            one = text_leakage(texts, rows, private.rows, measure)
             found[name] = asdict(one) | {"z": one.z}
     return found
 
@@ -256,7 +256,7 @@ def by_kind(texts: list[str], rows: list[int], private: Documents) -> dict:
         named += [("medication", value) for value in d.medication]
         named += [("person", v) for v in d.people] + [("firm", v) for v in d.firms]
         for key, value in named:
-            kinds.setdefault(key, []).append(holds(text, value))
+            kinds.setdefault(key, []).append(contains_fact(text, value))
     most = sorted(kinds.items(), key=lambda item: -len(item[1]))[:12]
     return {key: {"n": len(hits), "found": sum(hits)} for key, hits in most}
 
@@ -276,7 +276,9 @@ def examples(texts: list[str], rows: list[int], private: Documents) -> list[dict
     shown = []
     for quantile in SHOWN:
         i = order[round(quantile * (len(order) - 1))]
-        found = [fact for fact in facts_of(private[rows[i]]) if holds(texts[i], fact)]
+        found = [
+            fact for fact in facts_of(private[rows[i]]) if contains_fact(texts[i], fact)
+        ]
         shown.append({
             "quantile": quantile, "id": private[rows[i]].id, "text": texts[i],
             "gain": gains[i], "found": found,

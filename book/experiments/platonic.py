@@ -72,7 +72,8 @@ class Comparison(Task):
         for name in COMPARED:
             measure = MEASURES[name]
             one, other = (
-                [measure.side(codes[i], plan.k) for codes, _ in trained] for i in (0, 1)
+                [measure.features(codes[i], plan.k) for codes, _ in trained]
+                for i in (0, 1)
             )
             table[name] = {
                 among: [

@@ -19,7 +19,13 @@ from v2v_lite.align import METHODS, SelfLearn, Translator
 from v2v_lite.align.anchors import AnchorConfig
 from v2v_lite.align.selflearn import Phase, SelfLearnConfig
 from v2v_lite.measure import score
-from v2v_lite.privacy import adapt, controls, leak, recentre, scores
+from v2v_lite.privacy import (
+    adapt,
+    attribute_leakage,
+    baselines,
+    recentre_translator,
+    scores,
+)
 from v2v_lite.spaces import DataError
 from v2v_lite.teaching.comparison import row_of, short, space_of, split_of
 
@@ -33,9 +39,9 @@ DATASETS = defences.DATASETS
 SETS = ("posts", "emails", "notes")
 #: Less of everything: a tenth of the default's time, and less precise.
 BRIEF = SelfLearnConfig(
-    anchors=AnchorConfig(runs=20, rounds=4),
+    anchors=AnchorConfig(n_runs=20, vote_rounds=4),
     phases=(Phase(12, 2048, 0.05, 1.0, 0.3), Phase(10, 4096, 0.04, 0.6, 0.3)),
-    tries=1,
+    n_init=1,
 )
 NO_DEFENCE = ("none", "plain")
 PARTS = ("attributes", "defences")
@@ -87,7 +93,7 @@ class AttributeAttack(Task):
     tweets: str = ""
 
     def run(self, work: Path) -> dict:
-        from v2v_lite.align.base import LinearTranslator
+        from v2v_lite.align import LinearTranslator
 
         fit = self.fit
         data = victim_data(self.name, fit.victim, self.tweets)
@@ -97,13 +103,13 @@ class AttributeAttack(Task):
         stolen, own = data["stolen"], data["own"]
         variants = {
             "as fitted": model,
-            "recentred": recentre(model, stolen, own),
+            "recentred": recentre_translator(model, stolen, own),
             "adapted": adapt(model, stolen, own, split.source, split.target),
         }
         if fit.seed == 0:  # a reference that had pairs of wiki, the same for all seeds
             paired = METHODS["whitened"]()
             paired.fit(space_of(fit.victim, "train"), space_of(ATTACKER, "train"))
-            variants["paired"] = recentre(paired, stolen, own)
+            variants["paired"] = recentre_translator(paired, stolen, own)
         n, where = len(stolen), slice(-len(stolen), None)
         wiki = split.eval_source.take(where), split.eval_target.take(where)
         row = {
@@ -119,7 +125,9 @@ class AttributeAttack(Task):
     def _read(self, model, data: dict) -> dict:
         z = model.translate(data["stolen"])
         found = {
-            how: numbers(leak(scores(z, data["labels"], how), data["multi_hot"]))
+            how: numbers(
+                attribute_leakage(scores(z, data["labels"], how), data["multi_hot"])
+            )
             for how in ("none", "csls", "standard")
         }
         return found | {"translation": _found(z, data["truth"])}
@@ -127,24 +135,26 @@ class AttributeAttack(Task):
     def _references(self, model, data: dict) -> dict:
         hot, labels, names = data["multi_hot"], data["labels"], data["names"]
         known = {
-            how: leak(scores(data["truth"], labels, how), hot, names)
+            how: attribute_leakage(scores(data["truth"], labels, how), hot, names)
             for how in ("none", "csls", "standard")
         }
         mean = space_of(ATTACKER, "train").mean
-        baselines = controls(data["stolen"], labels, hot, mean, self.fit.seed)
+        uninformed = baselines(data["stolen"], labels, hot, mean, self.fit.seed)
         z = model.translate(data["stolen"])
         order = torch.randperm(
             len(z), generator=torch.Generator().manual_seed(self.fit.seed)
         )
-        baselines["mismatched"] = scores(z[order], labels)
+        uninformed["mismatched"] = scores(z[order], labels)
         found = {
             "ideal": {how: numbers(one) for how, one in known.items()},
-            "baselines": {k: numbers(leak(s, hot)) for k, s in baselines.items()},
+            "baselines": {
+                k: numbers(attribute_leakage(s, hot)) for k, s in uninformed.items()
+            },
             "per_label": {k: short(v) for k, v in known["standard"].per_label.items()},
         }
         if data["inside"] is not None:
             inside = scores(data["stolen"], data["inside"])
-            found["inside"] = numbers(leak(inside, hot))
+            found["inside"] = numbers(attribute_leakage(inside, hot))
         return found
 
 
@@ -209,7 +219,7 @@ def measure(
 
 
 def _summary(rows: Sequence[dict]) -> dict:
-    """The rows of one set, and for each victim and variant the share of the leak."""
+    """The rows of one set, and for each victim and variant the share of the leakage."""
     victims = dict.fromkeys(row["victim"] for row in rows)
     found: dict = {"ideal": rows[0]["ideal"], "per_label": rows[0]["per_label"]}
     found["victims"] = {}
@@ -274,8 +284,12 @@ def recheck(table: dict, work: Path) -> Recheck:
     data = victim_data("posts", victim)
     paired = METHODS["whitened"]()
     paired.fit(space_of(victim, "train"), space_of(ATTACKER, "train"))
-    z = recentre(paired, data["stolen"], data["own"]).translate(data["stolen"])
-    inferred = leak(scores(z, data["labels"], "standard"), data["multi_hot"])
+    z = recentre_translator(paired, data["stolen"], data["own"]).translate(
+        data["stolen"]
+    )
+    inferred = attribute_leakage(
+        scores(z, data["labels"], "standard"), data["multi_hot"]
+    )
     variants = table["sets"]["posts"]["victims"][victim]["variants"]
     return Recheck(
         f"{defence['victim']} undefended, seed 0, and posts under {victim} with pairs",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from v2v_lite.measure import similarity
-from v2v_lite.measure.neighbors import BLOCK, spans
+from v2v_lite.measure.neighbors import BLOCK, blocks
 from v2v_lite.spaces.bundled import load
 from v2v_lite.spaces.files import DataError
 
@@ -98,8 +98,8 @@ def recheck(table: dict, work: Path) -> Recheck:
 def _gram(x: Tensor) -> None:
     # All inner products, a block at a time into the same memory, as `topk` makes them.
     block = x.new_empty(min(BLOCK, len(x)), min(BLOCK, len(x)))
-    for rows in spans(len(x), BLOCK):
-        for columns in spans(len(x), BLOCK):
+    for rows in blocks(len(x), BLOCK):
+        for columns in blocks(len(x), BLOCK):
             size = rows.stop - rows.start, columns.stop - columns.start
             torch.mm(x[rows], x[columns].T, out=block[: size[0], : size[1]])
 

@@ -20,7 +20,7 @@ from v2v_lite.align import (
     SelfLearnConfig,
 )
 from v2v_lite.align.base import Translator, centred
-from v2v_lite.align.diagnose import diagnose
+from v2v_lite.align.diagnosis import diagnose
 from v2v_lite.measure import score
 from v2v_lite.measure.similarity import cka_unbiased, mutual_knn
 from v2v_lite.spaces import NAMES, TRAIN_ROWS, Space
@@ -32,9 +32,9 @@ from .store import Task
 #: Self-learning on a short list of phases, one try. With fewer runs and rows of the
 #: anchors, about one seed in three fails, and nothing compares.
 FIT = SelfLearnConfig(
-    AnchorConfig(runs=24, rows=8192, clusters=32, starts=100, rounds=5),
+    AnchorConfig(n_runs=24, sample_size=8192, n_clusters=32, n_init=100, vote_rounds=5),
     phases=(Phase(12, 2048, 0.05, 1.0, 0.3), Phase(5, 4096, 0.04, 0.6, 0.3)),
-    tries=1,
+    n_init=1,
 )
 DATASETS = ("wiki", "documents/posts", "documents/emails", "documents/notes")
 PAIRED = ("procrustes", "whitened")

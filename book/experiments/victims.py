@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from v2v_lite.privacy import Leak, label_vectors
+from v2v_lite.privacy import AttributeLeakage, label_vectors
 from v2v_lite.privacy.attributes import read_described
 from v2v_lite.spaces import document_space, encode, load_documents, read_corpus
 from v2v_lite.teaching.comparison import short
@@ -60,7 +60,7 @@ def _tweets(victim: str, path: str) -> dict:
     }
 
 
-def numbers(found: Leak) -> dict:
+def numbers(found: AttributeLeakage) -> dict:
     """A leak as a flat row of numbers."""
     row = {f"top{k}": short(value.mean) for k, value in found.top.items()}
     row |= {"top1_se": short(found.top[1].se), "map": short(found.map.mean)}

@@ -1,44 +1,35 @@
-"""Translators: floors, paired references, and methods that need no pair.
+"""Translators: baselines, paired references, methods without pairs, and a diagnosis.
 
-A module is imported when a name of it is first asked for. To add one: a line in
-`_HOMES`, and for a new method a line in `registry.METHODS`.
+`METHODS` has them all by name. A class that derives from `Translator` and has a `name`
+is entered by itself.
 """
 
-from importlib import import_module
-from typing import Any
+from .anchors import AnchorConfig, Anchors, find_anchors
+from .base import METHODS, Stage, Translator, centred
+from .baselines import Identity, MeanVector, RandomRotation
+from .consensus import Consensus, ConsensusMap, synchronise
+from .diagnosis import Diagnosis, diagnose
+from .kmeans import Clusters, kmeans, kmeans_runs
+from .linalg import polar, power, procrustes, random_orthogonal, whitening
+from .linear import LinearTranslator
+from .mini_vec2vec import MiniConfig, MiniVec2Vec
+from .ot import (
+    EarthMover,
+    EntropicGromov,
+    GromovWasserstein,
+    Hungarian,
+    Sinkhorn,
+    TransportConfig,
+)
+from .paired import MLP, Procrustes, Ridge, Whitened
+from .selflearn import Phase, SelfLearn, SelfLearnConfig
 
-from .registry import METHODS, register
-
-_HOMES = {
-    "base": (
-        "LinearTranslator",
-        "Stage",
-        "Translator",
-        "centred",
-        "polar",
-        "procrustes",
-    ),
-    "clusters": ("Clusters", "kmeans", "kmeans_runs"),
-    "floors": ("Identity", "MeanVector", "RandomRotation"),
-    "paired": ("MLP", "Procrustes", "Ridge", "Whitened"),
-    "mini": ("MiniConfig", "MiniVec2Vec"),
-    "anchors": ("AnchorConfig", "Anchors", "find_anchors", "match_kernels"),
-    "selflearn": ("Phase", "SelfLearn", "SelfLearnConfig"),
-    "transport": ("EarthMover", "Hungarian", "Sinkhorn", "TransportConfig"),
-    "gromov": ("EntropicGromov", "GromovWasserstein"),
-    "consensus": ("Consensus", "ConsensusMap", "synchronise"),
-    "diagnose": ("Diagnosis",),
-}
-_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
-
-__all__ = ["METHODS", "register", *_MODULE_OF]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__ = [
+    "METHODS", "MLP", "AnchorConfig", "Anchors", "Clusters", "Consensus",
+    "ConsensusMap", "Diagnosis", "EarthMover", "EntropicGromov", "GromovWasserstein",
+    "Hungarian", "Identity", "LinearTranslator", "MeanVector", "MiniConfig",
+    "MiniVec2Vec", "Phase", "Procrustes", "RandomRotation", "Ridge", "SelfLearn",
+    "SelfLearnConfig", "Sinkhorn", "Stage", "TransportConfig", "Translator", "Whitened",
+    "centred", "diagnose", "find_anchors", "kmeans", "kmeans_runs", "polar", "power",
+    "procrustes", "random_orthogonal", "synchronise", "whitening",
+]  # fmt: skip

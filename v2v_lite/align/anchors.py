@@ -1,63 +1,70 @@
 r"""Anchors: cluster both sides, and match the clusters by their geometry alone.
 
-Two encoders place the same topics in other coordinates, but how the topics lie to one
-another is much the same. So the cosines between the C centroids of one side, K_A, look
-like those of the other side, K_B, up to an unknown order P (chapter 6):
+Two encoders place the same topics at other coordinates, but the topics lie to one
+another in much the same way. So the cosines between the C centroids of one side, K_A,
+resemble those of the other side, K_B, up to an unknown permutation P (chapter 6):
 
 $$ \max_P \; \mathrm{tr}(K_A P K_B P^\top) . $$
 
-This quadratic assignment is hard, but small. All restarts of all clusterings climb it
-at once, by the best swap of two clusters each time, as batched matrix products. One
-clustering is still often wrong: two samples do not break into the same clusters. So the
-clusterings are repeated, and then each is matched again with a pull towards what the
-*others* say (`agree`), which is where most of the precision comes from.
+This quadratic assignment problem (QAP) is hard, but small. Local search by the best
+swap of two clusters runs for all restarts of all clusterings at once, as batched matrix
+products. One clustering is still often wrong: two samples do not break into the same
+clusters. So the clusterings are repeated, and then each is matched again with a linear
+term, the vote of the *others* (`_votes`), which gives most of the precision.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from ..spaces.files import DataError
 from ..spaces.rows import unit
-from .clusters import kmeans_runs
+from .base import check_minima
+from .kmeans import kmeans_runs
 
-BATCH = 1024  # permutations that climb together: their kernels fit a cache
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+__all__ = [
+    "AnchorConfig", "Anchors", "find_anchors", "match_kernels", "qap_objective",
+    "random_permutations",
+]  # fmt: skip
+
+BATCH = 1024  # permutations that are searched together: their kernels fit a cache
 
 
 @dataclass(frozen=True)
 class AnchorConfig:
     """Sizes of the anchor search.
 
-    `runs` clusterings of `rows` rows a side into `clusters`; each is matched from
-    `starts` random orders, then `rounds` times again from `restarts`, with the other
-    runs' linear vote weighing `pull` against the kernels' own agreement.
+    `n_runs` clusterings of `sample_size` rows a side into `n_clusters` by at most
+    `kmeans_iters` iterations; each is matched from `n_init` random permutations, then
+    `vote_rounds` times again from `n_restarts`, the other runs' linear vote weighing
+    `vote_weight` against the kernels' own agreement.
     """
 
-    runs: int = 30
-    rows: int = 12_000
-    clusters: int = 32
-    iterations: int = 10
-    starts: int = 200
-    rounds: int = 5
-    restarts: int = 8
-    pull: float = 0.5
+    n_runs: int = 30
+    sample_size: int = 12_000
+    n_clusters: int = 32
+    kmeans_iters: int = 10
+    n_init: int = 200
+    vote_rounds: int = 5
+    n_restarts: int = 8
+    vote_weight: float = 0.5
 
     def __post_init__(self) -> None:
-        lows = {"runs": 2, "rows": 3, "clusters": 3, "iterations": 1, "starts": 1,
-                "rounds": 0, "restarts": 1, "pull": 0}  # fmt: skip
-        for key, low in lows.items():
-            if getattr(self, key) < low:
-                raise DataError(
-                    f"{key} = {getattr(self, key)}; at least {low} is needed"
-                )
+        check_minima(
+            self, n_runs=2, sample_size=3, n_clusters=3, kmeans_iters=1, n_init=1,
+            vote_rounds=0, n_restarts=1, vote_weight=0,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Anchors:
-    """Matched centroids `(runs, C, d)` of both sides, row by row.
+    """Matched centroids `(n_runs, C, d)` of both sides, row by row.
 
     `objective` is the mean over runs of tr(K_A P K_B P') as a share of the largest
     that kernels of these norms could reach (1: same geometry); `agreement` the share
@@ -75,14 +82,9 @@ class Anchors:
 
 
 def find_anchors(
-    x: Tensor,
-    y: Tensor,
-    config: AnchorConfig,
-    generator: torch.Generator,
-    white_x: Tensor,
-    white_y: Tensor,
-    bar=None,
-) -> Anchors:
+    x: Tensor, y: Tensor, config: AnchorConfig, generator: Generator, white_x: Tensor,
+    white_y: Tensor, bar: tqdm | None = None,
+) -> Anchors:  # fmt: skip
     """Match clusters of unit rows `(n, d_s)` with clusters of unit rows `(m, d_t)`.
 
     No row of x needs a partner in y. The votes are compared, and the anchors handed
@@ -95,37 +97,39 @@ def find_anchors(
         bar.update()
     kernels = _kernel(a), _kernel(b)
     a, b = a @ white_x, b @ white_y
-    starts = random_orders(c.runs, c.starts, c.clusters, generator)
-    order, objective = _best(*kernels, starts)
+    starts = random_permutations(c.n_runs, c.n_init, c.n_clusters, generator)
+    order, objective = _best(*kernels, starts, torch.zeros_like(kernels[0]))
     anchors = Anchors(a, _reorder(b, order), objective.mean().item(), 1.0)
-    for _ in range(c.rounds):
+    for _ in range(c.vote_rounds):
         if bar is not None:
             bar.update()
-        starts = random_orders(c.runs, c.restarts, c.clusters, generator)
+        starts = random_permutations(c.n_runs, c.n_restarts, c.n_clusters, generator)
         starts[:, 0] = order  # never lose what was found
-        pull = c.pull * _votes(a, b, anchors)
-        new, _ = _best(*kernels, starts, pull)
+        votes = c.vote_weight * _votes(a, b, anchors)
+        new, _ = _best(*kernels, starts, votes)
         kept = (new == order).float().mean().item()
         order = new
-        objective = trace(*kernels, order)
+        objective = qap_objective(*kernels, order)
         anchors = Anchors(a, _reorder(b, order), objective.mean().item(), kept)
     return anchors
 
 
-def random_orders(runs: int, starts: int, c: int, generator: torch.Generator) -> Tensor:
-    """Random permutations of c things, `(runs, starts, c)`."""
-    return torch.rand(runs, starts, c, generator=generator).argsort(dim=2)
+def random_permutations(
+    n_runs: int, n_init: int, c: int, generator: Generator
+) -> Tensor:
+    """Random permutations of 0 to c - 1, `(n_runs, n_init, c)`."""
+    return torch.rand(n_runs, n_init, c, generator=generator).argsort(dim=2)
 
 
-def trace(kernel_a: Tensor, kernel_b: Tensor, order: Tensor) -> Tensor:
-    """tr(K_A P K_B P') of each order: kernels `(b, c, c)`, order `(b, c)` -> `(b,)`."""
+def qap_objective(kernel_a: Tensor, kernel_b: Tensor, order: Tensor) -> Tensor:
+    """tr(K_A P K_B P') of kernels `(b, c, c)` and permutations `(b, c)`: `(b,)`."""
     return (kernel_a * _permute(kernel_b, order)).sum(dim=(1, 2))
 
 
 def match_kernels(
     kernel_a: Tensor, kernel_b: Tensor, order: Tensor, linear: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    r"""Climb $\mathrm{tr}(K_A P K_B P^\top) + \sum_i L_{i, p(i)}$ by best swaps.
+    r"""Local search for $\max \mathrm{tr}(K_A P K_B P^\top) + \sum_i L_{i, p(i)}$.
 
     Symmetric kernels and `linear` L `(b, c, c)`, starts `order` `(b, c)`: cluster i of
     A goes with cluster `order[i]` of B. Each step makes the best of all c(c-1)/2 swaps
@@ -145,7 +149,7 @@ def match_kernels(
         row = torch.arange(len(open_), device=order.device)
         p[row, i], p[row, j] = p[row, j], p[row, i]
         order[open_] = p
-    value = trace(kernel_a, kernel_b, order)
+    value = qap_objective(kernel_a, kernel_b, order)
     return order, value + _columns(linear, order).diagonal(dim1=1, dim2=2).sum(dim=1)
 
 
@@ -171,16 +175,14 @@ def _pairwise(m: Tensor) -> Tensor:
 
 
 def _best(
-    kernel_a: Tensor, kernel_b: Tensor, starts: Tensor, linear: Tensor | None = None
+    kernel_a: Tensor, kernel_b: Tensor, starts: Tensor, linear: Tensor
 ) -> tuple[Tensor, Tensor]:
     # The best order of each run over its starts (runs, q, c): (runs, c), (runs,).
     runs, q, c = starts.shape
     run = torch.arange(runs, device=starts.device).repeat_interleave(q)
     flat = starts.flatten(0, 1)
     found = [
-        match_kernels(
-            kernel_a[r], kernel_b[r], p, None if linear is None else linear[r]
-        )
+        match_kernels(kernel_a[r], kernel_b[r], p, linear[r])
         for r, p in zip(run.split(BATCH), flat.split(BATCH), strict=True)
     ]
     orders = torch.cat([p for p, _ in found]).view(runs, q, c)
@@ -202,10 +204,10 @@ def _votes(a: Tensor, b: Tensor, anchors: Anchors) -> Tensor:
     return _normed(torch.stack(out))
 
 
-def _centroids(z: Tensor, c: AnchorConfig, generator: torch.Generator) -> Tensor:
-    rows = torch.randperm(z.shape[0], generator=generator)[: c.rows].to(z.device)
+def _centroids(z: Tensor, c: AnchorConfig, generator: Generator) -> Tensor:
+    rows = torch.randperm(z.shape[0], generator=generator)[: c.sample_size].to(z.device)
     found = kmeans_runs(
-        z[rows], c.clusters, c.runs, generator=generator, iterations=c.iterations
+        z[rows], c.n_clusters, c.n_runs, generator=generator, n_iter=c.kmeans_iters
     )
     means = unit(found.centroids)
     return means - means.mean(dim=1, keepdim=True)

@@ -1,41 +1,78 @@
-"""The one interface of every method: fit on two sets of rows, translate any row.
+"""The interface of every method: fit on two sets of rows, translate any row.
 
-A translator learns its centring with its map: means are those of the training rows, so
-translating one row alone gives what it gives within a batch. A linear one is
-
-    translate(x) = unit( mean_t + scale * unit((x - mean_s) W) )
-
-where the inner unit vector is the *core*, a direction around the target's mean, and the
-scale is how far the target's rows lie from that mean on average.
+Centring is part of a translator: its means are those of the training rows, so that a
+row alone translates as it does within a batch.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..spaces.files import DataError, atomic, read_json, write_json
-from ..spaces.rows import check_rows, unit
-from ..spaces.space import Space, read_tensors, write_tensors
-from .registry import METHODS
+from ..measure.neighbors import Rows
+from ..spaces.files import ConfigError, DataError
+from ..spaces.rows import check_not_degenerate, check_rows, unit
+from ..spaces.space import Space
+from . import saved
 
-FORMAT = "v2v-translator-1"
-HEADER, WEIGHTS = "model.json", "weights.safetensors"
-Rows = Space | Tensor | np.ndarray | Sequence
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = [
+    "METHODS", "Clock", "Rows", "Stage", "Stages", "Translator", "as_space", "centred",
+    "check_minima",
+]  # fmt: skip
+
+
+class Methods(Mapping[str, "type[Translator]"]):
+    """Method name -> class. Subclasses of Translator with a `name` enter by themselves.
+
+    >>> METHODS["procrustes"].paired
+    True
+    >>> METHODS["telepathy"]
+    Traceback (most recent call last):
+        ...
+    v2v_lite.spaces.files.DataError: no method 'telepathy'; there are ...
+    """
+
+    # Methods of the floors above: their modules are imported when first asked for.
+    ABOVE: ClassVar[dict[str, str]] = {"vec2vec": "..vec2vec.translator"}
+
+    def __init__(self) -> None:
+        self.classes: dict[str, type[Translator]] = {}
+
+    def __getitem__(self, name: str) -> type[Translator]:
+        if name in self.ABOVE and name not in self.classes:
+            import_module(self.ABOVE[name], __package__)
+        if name not in self.classes:
+            raise DataError(f"no method {name!r}; there are {', '.join(self)}")
+        return self.classes[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.classes or name in self.ABOVE
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self.classes, *self.ABOVE]))
+
+    def __len__(self) -> int:
+        return len(self.classes.keys() | self.ABOVE.keys())
+
+
+METHODS = Methods()
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a fit: its name, what it reached, how long it took."""
+    """One step of a fit: its name, the objective it reached, and its time."""
 
     name: str
     objective: float
@@ -43,17 +80,42 @@ class Stage:
     detail: dict = field(default_factory=dict)
 
 
+Stages: TypeAlias = Sequence[Stage]
+
+
+class Clock:
+    """Times the stages of a fit: each lasts from the stage before, or the start."""
+
+    def __init__(self) -> None:
+        self.last = time.perf_counter()
+
+    def stage(self, name: str, objective: float, **detail: Any) -> Stage:
+        """The stage that ends now."""
+        before, self.last = self.last, time.perf_counter()
+        return Stage(name, objective, self.last - before, detail)
+
+
 class Translator(ABC):
     """From the rows of one encoder to the space of another.
 
-    A method implements `_fit` (learn from two checked spaces, return the stages),
-    `_translate` (checked rows to rows), `_state` and `_restore` (its tensors). After
-    `fit`, `history` holds the stages and `source_name` and `target_name` the encoders.
+    A method implements `_fit` (learn from two checked spaces, return the stages) and
+    `_translate` (checked rows to rows). `layout` names the tensors that are saved, each
+    an attribute, and their shapes: a letter for each dimension, s and t the widths of
+    source and target, other letters any size, no letter a number. A class with a `name`
+    of its own is known to `METHODS` and `Translator.load`. After `fit`, `history` holds
+    the stages, `source_name` and `target_name` the encoders.
     """
 
     name: ClassVar[str]
     paired: ClassVar[bool] = False
     min_rows: ClassVar[int] = 1
+    layout: ClassVar[dict[str, str]] = {}
+    renamed: ClassVar[dict[str, str]] = {}  # tensors' names in older files -> now
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "name" in cls.__dict__:
+            METHODS.classes[cls.name] = cls
 
     def __init__(self) -> None:
         self.history: tuple[Stage, ...] = ()
@@ -63,12 +125,13 @@ class Translator(ABC):
 
     def fit(
         self, source: Rows, target: Rows, *, seed: int = 0, progress: bool = False
-    ) -> Translator:
+    ) -> Self:
         """Learn from `(n, d_s)` and `(m, d_t)` rows; returns itself.
 
         The rows are of disjoint texts, or, where the class says `paired`, row i of both
         is one text. A Space brings its training mean, other rows are centred by their
-        own. Raises DataError for bad rows, too few, or pairs of unequal number.
+        own. Raises DataError for bad rows, too few, mostly equal ones, or pairs of
+        unequal number.
         """
         source, target = as_space(source, "source"), as_space(target, "target")
         for side, space in (("source", source), ("target", target)):
@@ -77,15 +140,22 @@ class Translator(ABC):
                     f"{side} has {space.n} rows, but {self.name} needs "
                     f"{self.min_rows}; give more rows or choose another method"
                 )
+            if space.n > 2:
+                check_not_degenerate(space.vectors, side)
         if self.paired and source.n != target.n:
             raise DataError(
                 f"{self.name} learns from pairs, but source has {source.n} rows and "
                 f"target {target.n}; row i of both must be one text"
             )
         target = target.to(source.vectors.device)
-        self.history = tuple(self._fit(source, target, seed, progress))
-        self.source_name, self.target_name = source.name, target.name
-        self.widths, self.seed = (source.d, target.d), seed
+        try:
+            self.history = tuple(self._fit(source, target, seed, progress))
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+            raise DataError(
+                f"{self.name}: a decomposition failed ({error}); the rows vary in too "
+                "few directions: remove duplicates, or give more rows"
+            ) from error
+        self._describe(source, target, seed)
         return self
 
     def translate(self, x: Rows) -> Tensor:
@@ -112,112 +182,64 @@ class Translator(ABC):
             return self._translate(rows)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write weights.safetensors and model.json into `folder`.
-
-        The weights' file carries the whole header too and takes its name in one step,
-        so an interrupted save leaves the old model whole; model.json repeats the header
-        for people and comes last.
-        """
+        """Write weights.safetensors and model.json into `folder` (see `saved`)."""
         if self.widths is None:
             raise DataError(f"{self.name} is not fitted yet; there is nothing to save")
-        folder, tensors = Path(folder), self._state()
         header = {
-            "format": FORMAT,
             "method": self.name,
             "source": self.source_name,
             "target": self.target_name,
             "widths": list(self.widths),
-            "sha256": _digest(tensors),
             "seed": self.seed,
             "history": [asdict(stage) for stage in self.history],
         }
-        with atomic(folder / WEIGHTS) as temporary:
-            write_tensors(temporary, tensors, header)
-        write_json(folder / HEADER, header)
+        saved.write(Path(folder), self._state(), header)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Translator:
-        """The translator that `save` wrote, of whatever method.
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """The translator that `save` wrote; of any method if called on Translator.
 
         Raises DataError when a file is missing, damaged or of another format version,
         or when it is another method than the class that `load` was called on.
         """
-        folder = Path(folder)
-        _check_header(folder, read_json(folder / HEADER))
-        if not (folder / WEIGHTS).is_file():
-            raise DataError(f"{folder / WEIGHTS}: there is no such file; save again")
-        tensors, header = read_tensors(folder / WEIGHTS)
-        _check_header(folder, header)
-        if header["sha256"] != _digest(tensors):
-            raise DataError(
-                f"{folder / WEIGHTS}: altered since it was saved; save again"
-            )
+        tensors, header = saved.read(Path(folder))
         kind = METHODS[header["method"]]
         if not issubclass(kind, cls):
             raise DataError(f"{folder} holds a {kind.name}, not a {cls.name}")
-        model = kind()
-        model._restore(tensors)
+        tensors = {kind.renamed.get(key, key): t for key, t in tensors.items()}
+        model, widths = kind(), tuple(header["widths"])
+        saved.check_tensors(tensors, kind.layout, widths, Path(folder) / saved.WEIGHTS)
         model.source_name, model.target_name = header["source"], header["target"]
-        model.widths, model.seed = tuple(header["widths"]), header["seed"]
-        model.history = tuple(Stage(**stage) for stage in header["history"])
+        model.widths, model.seed = widths, header["seed"]
+        try:
+            model._restore(tensors)
+            model.history = tuple(Stage(**stage) for stage in header["history"])
+        except DataError:
+            raise
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise DataError(
+                f"{folder}: not what a {kind.name} saves ({error}); {saved.AGAIN}"
+            ) from error
         return model
 
     @abstractmethod
     def _fit(
         self, source: Space, target: Space, seed: int, progress: bool
-    ) -> Sequence[Stage]: ...
+    ) -> Stages: ...
 
     @abstractmethod
     def _translate(self, rows: Tensor) -> Tensor: ...
 
-    @abstractmethod
-    def _state(self) -> dict[str, Tensor]: ...
-
-    @abstractmethod
-    def _restore(self, tensors: dict[str, Tensor]) -> None: ...
-
-
-class LinearTranslator(Translator):
-    """A translator whose core is linear; a method implements `_learn` alone."""
-
-    source_mean: Tensor  # (d_s,)
-    weight: Tensor  # (d_s, d_t)
-    target_mean: Tensor  # (d_t,)
-    scale: float
-
-    def core(self, x: Rows) -> Tensor:
-        """The centred translation, `(n, d_t)` unit rows: unit((x - mean_s) W)."""
-        rows = as_space(x, "rows").vectors
-        mean, weight = self.source_mean.to(rows.device), self.weight.to(rows.device)
-        return unit((rows - mean) @ weight)
-
-    def _learn(
-        self, x: Tensor, y: Tensor, seed: int, progress: bool
-    ) -> tuple[Tensor, Sequence[Stage]]:
-        """W `(d_s, d_t)` and stages, from unit centred rows of both sides."""
-        raise NotImplementedError
-
-    def _fit(
-        self, source: Space, target: Space, seed: int, progress: bool
-    ) -> Sequence[Stage]:
-        (x, source_mean), (y, target_mean) = centred(source), centred(target)
-        weight, stages = self._learn(x, y, seed, progress)
-        # One memory layout, or a loaded copy would round its products differently.
-        self.weight = weight.contiguous()
-        self.source_mean, self.target_mean = source_mean, target_mean
-        self.scale = (target.vectors - target_mean).norm(dim=1).mean().item()
-        return stages
-
-    def _translate(self, rows: Tensor) -> Tensor:
-        return unit(self.target_mean.to(rows.device) + self.scale * self.core(rows))
-
     def _state(self) -> dict[str, Tensor]:
-        keys = ("source_mean", "weight", "target_mean")
-        return {k: getattr(self, k) for k in keys} | {"scale": torch.tensor(self.scale)}
+        return {key: torch.as_tensor(getattr(self, key)) for key in self.layout}
 
     def _restore(self, tensors: dict[str, Tensor]) -> None:
-        self.source_mean, self.weight = tensors["source_mean"], tensors["weight"]
-        self.target_mean, self.scale = tensors["target_mean"], tensors["scale"].item()
+        for key, shape in self.layout.items():
+            setattr(self, key, tensors[key] if shape else tensors[key].item())
+
+    def _describe(self, source: Space, target: Space, seed: int) -> None:
+        self.source_name, self.target_name = source.name, target.name
+        self.widths, self.seed = (source.d, target.d), seed
 
 
 def as_space(x: Rows, name: str) -> Space:
@@ -231,33 +253,9 @@ def centred(space: Rows) -> tuple[Tensor, Tensor]:
     return unit(space.vectors - space.mean), space.mean
 
 
-def procrustes(x: Tensor, y: Tensor) -> Tensor:
-    r"""Semi-orthogonal W `(d_s, d_t)` that maximises $\mathrm{tr}(W^\top X^\top Y)$.
-
-    $W = UV^\top$ of the SVD $X^\top Y = USV^\top$ (Schönemann 1966); x and y are paired
-    rows `(n, d_s)` and `(n, d_t)`.
-    """
-    return polar(x.T @ y)
-
-
-def polar(m: Tensor) -> Tensor:
-    """The semi-orthogonal factor UV' of `m` `(d_s, d_t)`, its nearest one."""
-    u, _, vh = torch.linalg.svd(m, full_matrices=False)
-    return u @ vh
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for key in sorted(tensors):
-        digest.update(key.encode())
-        digest.update(tensors[key].detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _check_header(folder: Path, header: dict) -> None:
-    found = header.get("format") if isinstance(header, dict) else None
-    if found != FORMAT:
-        raise DataError(
-            f"{folder}: format {found!r}, but this version reads {FORMAT!r}; "
-            "fit and save the translator again, or install the version that wrote it"
-        )
+def check_minima(config: object, **minima: float) -> None:
+    """ConfigError naming the first field of `config` that is below its minimum."""
+    for key, minimum in minima.items():
+        value = getattr(config, key)
+        if not value >= minimum:
+            raise ConfigError(f"{key} = {value}; at least {minimum} is needed")

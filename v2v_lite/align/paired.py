@@ -1,23 +1,24 @@
-r"""Paired references: what the same rows would give to somebody who had the pairs.
+r"""Paired references: what the same rows give to somebody who has the pairs.
 
 All learn from rows x_i and y_i of one text, centred on their training means and brought
-to length one. They stand beside the unpaired methods as what pairs are worth; none is a
-ceiling.
+to length one. They show beside the unpaired methods what pairs are worth; none is an
+upper bound.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from ..spaces.rows import unit
 from ..spaces.space import Space
-from .base import LinearTranslator, Stage, Translator, centred, procrustes
-from .registry import register
+from .base import Clock, Stages, centred
+from .linalg import power, procrustes, whitening
+from .linear import CentredTranslator, Learned, LinearTranslator
+
+__all__ = ["MLP", "PairedLinear", "Procrustes", "Ridge", "Whitened"]
 
 
 class PairedLinear(LinearTranslator):
@@ -29,17 +30,12 @@ class PairedLinear(LinearTranslator):
     def _map(self, x: Tensor, y: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def _learn(
-        self, x: Tensor, y: Tensor, seed: int, progress: bool
-    ) -> tuple[Tensor, Sequence[Stage]]:
-        start = time.perf_counter()
-        weight = self._map(x, y)
+    def _learn(self, x: Tensor, y: Tensor, seed: int, progress: bool) -> Learned:
+        clock, weight = Clock(), self._map(x, y)
         fit = (unit(x @ weight) * y).sum(dim=1).mean().item()
-        seconds = time.perf_counter() - start
-        return weight, [Stage("mean cosine of the pairs", fit, seconds)]
+        return weight, [clock.stage("mean cosine of the pairs", fit)]
 
 
-@register
 class Procrustes(PairedLinear):
     r"""The semi-orthogonal map that fits best (Schönemann 1966).
 
@@ -53,7 +49,6 @@ class Procrustes(PairedLinear):
         return procrustes(x, y)
 
 
-@register
 class Ridge(PairedLinear):
     r"""Least squares with a penalty: $W = (X^\top X + \lambda I)^{-1} X^\top Y$.
 
@@ -73,7 +68,6 @@ class Ridge(PairedLinear):
         return torch.linalg.solve(gram, x.T @ y)
 
 
-@register
 class Whitened(PairedLinear):
     r"""Procrustes between whitened spaces, weighted by the canonical correlations.
 
@@ -98,16 +92,14 @@ class Whitened(PairedLinear):
 
     def _map(self, x: Tensor, y: Tensor) -> Tensor:
         n = x.shape[0]
-        white_x = power(x.T @ x / n, -0.5, self.RIDGE)
-        white_y = power(y.T @ y / n, -0.5, self.RIDGE)
+        white_x, white_y = whitening(x, self.RIDGE), whitening(y, self.RIDGE)
         cross = white_x @ (x.T @ y / n) @ white_y
         u, s, vh = torch.linalg.svd(cross, full_matrices=False)
         half = power(y.T @ y / n, 0.25, self.RIDGE)
         return white_x @ (u * s.sqrt()) @ vh @ half
 
 
-@register
-class MLP(Translator):
+class MLP(CentredTranslator):
     r"""One hidden layer trained on pairs, the idea of the 2023 namesake.
 
     "Vec2Vec" (arXiv 2306.12689) is a *supervised* MLP from one embedding to another,
@@ -119,29 +111,35 @@ class MLP(Translator):
     name = "mlp"
     paired = True
     min_rows = 2
-    WIDTH, EPOCHS, BATCH, RATE = 512, 8, 256, 2e-3
+    layout = CentredTranslator.layout | {
+        "hidden": "sh", "bias": "h", "out": "ht", "skip": "st"
+    }  # fmt: skip
+    WIDTH, EPOCHS, BATCH, LR = 512, 8, 256, 2e-3
 
-    def _fit(
-        self, source: Space, target: Space, seed: int, progress: bool
-    ) -> Sequence[Stage]:
-        start = time.perf_counter()
-        (x, source_mean), (y, target_mean) = centred(source), centred(target)
-        generator = torch.Generator().manual_seed(seed)
-        self.net = _initial(source.d, self.WIDTH, target.d, generator, x.device)
-        cosine = self._train(x, y, generator, progress)
-        self.source_mean, self.target_mean = source_mean, target_mean
-        self.scale = (target.vectors - target_mean).norm(dim=1).mean().item()
-        seconds = time.perf_counter() - start
-        return [Stage("mean cosine of the pairs", cosine, seconds)]
+    hidden: Tensor  # (d_s, h)
+    bias: Tensor  # (h,)
+    out: Tensor  # (h, d_t)
+    skip: Tensor  # (d_s, d_t)
+
+    def _fit(self, source: Space, target: Space, seed: int, progress: bool) -> Stages:
+        clock, generator = Clock(), Generator().manual_seed(seed)
+        (x, _), (y, _) = centred(source), centred(target)
+        net = _initial(source.d, self.WIDTH, target.d, generator, x.device)
+        cosine = self._train(net, x, y, generator, progress)
+        for key, tensor in net.items():
+            setattr(self, key, tensor.detach())
+        self._centre_on(source, target)
+        return [clock.stage("mean cosine of the pairs", cosine)]
 
     def _train(
-        self, x: Tensor, y: Tensor, generator: torch.Generator, progress: bool
-    ) -> float:
+        self, net: dict[str, Tensor], x: Tensor, y: Tensor, generator: Generator,
+        progress: bool,
+    ) -> float:  # fmt: skip
         from tqdm.auto import trange
 
-        for tensor in self.net.values():
+        for tensor in net.values():
             tensor.requires_grad_(True)
-        optimiser = torch.optim.Adam(self.net.values(), lr=self.RATE)
+        optimiser = torch.optim.Adam(net.values(), lr=self.LR)
         batches = -(-x.shape[0] // self.BATCH)
         steps = self.EPOCHS * batches
         cooling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
@@ -150,47 +148,22 @@ class MLP(Translator):
             total.zero_()
             order = torch.randperm(x.shape[0], generator=generator).to(x.device)
             for rows in order.split(self.BATCH):
-                cosine = (_core(self.net, x[rows]) * y[rows]).sum(dim=1)
+                cosine = (_forward(net, x[rows]) * y[rows]).sum(dim=1)
                 optimiser.zero_grad()
                 (-cosine.mean()).backward()
                 optimiser.step()
                 cooling.step()
                 total += cosine.detach().sum()
-        self.net = {key: tensor.detach() for key, tensor in self.net.items()}
         return total.item() / x.shape[0]
 
-    def _translate(self, rows: Tensor) -> Tensor:
-        net = {key: tensor.to(rows.device) for key, tensor in self.net.items()}
-        core = _core(net, unit(rows - self.source_mean.to(rows.device)))
-        return unit(self.target_mean.to(rows.device) + self.scale * core)
-
-    def _state(self) -> dict[str, Tensor]:
-        means = {"source_mean": self.source_mean, "target_mean": self.target_mean}
-        return self.net | means | {"scale": torch.tensor(self.scale)}
-
-    def _restore(self, tensors: dict[str, Tensor]) -> None:
-        self.net = dict(tensors)
-        self.source_mean = self.net.pop("source_mean")
-        self.target_mean = self.net.pop("target_mean")
-        self.scale = self.net.pop("scale").item()
-
-
-def power(c: Tensor, exponent: float, ridge: float) -> Tensor:
-    """`c` `(d, d)`, a covariance, to a real power; `ridge` of its mean variance added.
-
-    Directions without variance (MiniLM has two) thereby stay finite.
-    """
-    values, vectors = torch.linalg.eigh(c)
-    values = values.clamp_min(0) + ridge * values.clamp_min(0).mean()
-    return (vectors * values**exponent) @ vectors.T
+    def _direction(self, x: Tensor) -> Tensor:
+        keys = ("hidden", "bias", "out", "skip")
+        net = {key: getattr(self, key).to(x.device) for key in keys}
+        return _forward(net, unit(x))
 
 
 def _initial(
-    d_source: int,
-    width: int,
-    d_target: int,
-    generator: torch.Generator,
-    device: torch.device,
+    d_source: int, width: int, d_target: int, generator: Generator, device: torch.device
 ) -> dict[str, Tensor]:
     def normal(d_in: int, d_out: int, gain: float) -> Tensor:
         scale = gain / math.sqrt(d_in)
@@ -204,7 +177,7 @@ def _initial(
     }
 
 
-def _core(net: dict[str, Tensor], x: Tensor) -> Tensor:
+def _forward(net: dict[str, Tensor], x: Tensor) -> Tensor:
     # (b, d_source) unit rows -> (b, d_target) unit rows
     x = x * math.sqrt(x.shape[1])  # entries of about one
     hidden = nn.functional.silu(x @ net["hidden"] + net["bias"])

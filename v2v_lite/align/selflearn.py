@@ -3,7 +3,7 @@ r"""Self-learning: from coarse anchors to a precise map, without a pair.
 Ours. Both sides are whitened, x -> x C_x^{-1/2}, so that nothing is left to learn but
 a rotation, and how much each direction is shared. A round (chapter 6) has three steps.
 
-1. *Look* through the shared directions only: rows become features
+1. *Project* on the shared directions: rows become features
    $\phi(x) = \mathrm{unit}(x U \sigma^p)$, $\psi(y) = \mathrm{unit}(y V \sigma^p)$ with
    the singular values $\sigma$ of the last round. A direction in which the two sides
    agree counts, one that is still noise does not.
@@ -21,102 +21,113 @@ keeps what all of them say, and the batches' own accidents cancel.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from ..spaces.files import DataError
+from ..spaces.files import ConfigError
 from ..spaces.rows import unit
 from .anchors import AnchorConfig, find_anchors
-from .base import LinearTranslator, Stage
-from .paired import power
-from .registry import register
-from .sinkhorn import coarse_products, scalings
+from .base import Clock, check_minima
+from .linalg import sample_rows, whitening
+from .linear import Learned, LinearTranslator
+from .sinkhorn import reduced_precision_matmul, scalings
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+__all__ = [
+    "PHASES", "Phase", "SelfLearn", "SelfLearnConfig", "SharedSubspace",
+    "disattenuated_strengths", "self_learn", "translation_matrix",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Phase:
-    """`rounds` rounds alike: `batch` rows a side, temperature, the exponent p of the
-    singular values (`focus`), and the share of the average that a round leaves."""
+    """`n_iter` rounds with the same settings: rows a side in a batch, the plan's
+    temperature, the exponent p of the singular values, and the decay of the moving
+    average of cross moments."""
 
-    rounds: int
-    batch: int
+    n_iter: int
+    batch_size: int
     temperature: float
-    focus: float
-    keep: float
+    singular_value_exponent: float
+    ema_decay: float
 
     def __post_init__(self) -> None:
-        if self.rounds < 0 or self.batch < 2:
-            raise DataError(f"{self}: rounds must be >= 0 and batch >= 2")
-        if self.temperature <= 0 or not 0 <= self.keep < 1:
-            raise DataError(f"{self}: temperature must be > 0 and keep in [0, 1)")
+        check_minima(self, n_iter=0, batch_size=2)
+        if self.temperature <= 0 or not 0 <= self.ema_decay < 1:
+            raise ConfigError(
+                f"{self}: temperature must be > 0 and ema_decay in [0, 1)"
+            )
 
 
 PHASES = (
-    Phase(rounds=15, batch=2048, temperature=0.05, focus=1.0, keep=0.3),
-    Phase(rounds=20, batch=4096, temperature=0.04, focus=0.6, keep=0.3),
-    Phase(rounds=10, batch=8192, temperature=0.03, focus=0.5, keep=0.3),
-    Phase(rounds=8, batch=16384, temperature=0.035, focus=0.4, keep=0.3),
+    Phase(15, 2048, temperature=0.05, singular_value_exponent=1.0, ema_decay=0.3),
+    Phase(20, 4096, temperature=0.04, singular_value_exponent=0.6, ema_decay=0.3),
+    Phase(10, 8192, temperature=0.03, singular_value_exponent=0.5, ema_decay=0.3),
+    Phase(8, 16384, temperature=0.035, singular_value_exponent=0.4, ema_decay=0.3),
 )
 
 
 @dataclass(frozen=True)
 class SelfLearnConfig:
-    """Anchors, the phases of self-learning, the prior of the whitening, the Sinkhorn
-    steps of a plan, and how many starts are tried.
+    """Anchors, the phases of self-learning, the shrinkage of the whitening, the
+    Sinkhorn iterations of a plan, and the number of initialisations.
 
     Anchors sometimes lead into a map that is wrong in part and stays so. So all phases
-    but the last run from `tries` anchors, and the last goes on from the try whose
+    but the last run from `n_init` sets of anchors, and the last continues the run whose
     objective, which needs no pair, is highest.
 
-    A side's covariance is shrunk as if `prior_rows` rows of equal variance in all
-    directions had been seen beside its own n: the ridge is prior_rows / n of the mean
-    variance. It matters most of all: with less, the whitening blows up directions that
-    the two samples do not share. A plan of the last phase takes 4 bytes for each pair
-    of rows, 1.1 GB. The constants were set while watching scores on MiniLM to Granite,
-    Arctic and MiniLM to WordLlama and back, on the evaluation texts and, for
-    the last phase and the tries, its splits of seeds 0 to 4; no fit sees a pair.
+    A side's covariance is shrunk as if `shrinkage_rows` rows of equal variance in all
+    directions had been seen beside its own n: the ridge is shrinkage_rows / n of the
+    mean variance. It matters most of all: with less, the whitening amplifies directions
+    that the two samples do not share. A plan of the last phase takes 4 bytes for each
+    pair of rows, 1.1 GB. The constants were set while watching scores on MiniLM to
+    Granite, Arctic and MiniLM to WordLlama and back, on the experiments' evaluation
+    texts and, for the last phase and `n_init`, their splits of seeds 0 to 4; no fit
+    sees a pair.
     """
 
     anchors: AnchorConfig = field(default_factory=AnchorConfig)
     phases: tuple[Phase, ...] = PHASES
-    prior_rows: float = 12_000
-    sinkhorn: int = 6
-    tries: int = 2
+    shrinkage_rows: float = 12_000
+    sinkhorn_iters: int = 6
+    n_init: int = 2
 
     def __post_init__(self) -> None:
-        if self.prior_rows <= 0 or self.sinkhorn < 1 or self.tries < 1:
-            raise DataError(
-                f"prior_rows = {self.prior_rows} must be > 0, "
-                f"sinkhorn = {self.sinkhorn} and tries = {self.tries} >= 1"
-            )
+        check_minima(self, sinkhorn_iters=1, n_init=1)
+        if self.shrinkage_rows <= 0:
+            raise ConfigError(f"shrinkage_rows = {self.shrinkage_rows} must be > 0")
 
 
 @dataclass(frozen=True, eq=False)
-class Shared:
-    """Shared directions of two whitened spaces: u `(d_s, r)`, v `(d_t, r)`, and how
-    strongly they are shared, s `(r,)`, falling."""
+class SharedSubspace:
+    """Shared directions of two whitened spaces: u `(d_s, r)`, v `(d_t, r)`, and the
+    singular values s `(r,)`, falling, which say how strongly they are shared."""
 
     u: Tensor
     s: Tensor
     v: Tensor
 
     @classmethod
-    def of(cls, cross: Tensor) -> Shared:
+    def of(cls, cross: Tensor) -> SharedSubspace:
         """From a cross moment `(d_s, d_t)`, by its SVD."""
         u, s, vh = torch.linalg.svd(cross, full_matrices=False)
         return cls(u, s, vh.T)
 
-    def features(self, x: Tensor, y: Tensor, focus: float) -> tuple[Tensor, Tensor]:
-        """Unit features of whitened rows, directions weighted by s^focus."""
-        weight = (self.s / self.s[0]) ** focus
+    def weights(self, exponent: float) -> Tensor:
+        """Weights `(r,)` of the directions, (s / s_1)^exponent."""
+        return (self.s / self.s[0]) ** exponent
+
+    def features(self, x: Tensor, y: Tensor, exponent: float) -> tuple[Tensor, Tensor]:
+        """Unit features `(n, r)`, `(m, r)` of whitened rows, directions weighted."""
+        weight = self.weights(exponent)
         return unit(x @ self.u * weight), unit(y @ self.v * weight)
 
 
-@register
 class SelfLearn(LinearTranslator):
     """Anchors, then self-learning by transport between fresh batches; linear."""
 
@@ -126,100 +137,81 @@ class SelfLearn(LinearTranslator):
         super().__init__()
         self.config = config or SelfLearnConfig()
 
-    def _learn(
-        self, x: Tensor, y: Tensor, seed: int, progress: bool
-    ) -> tuple[Tensor, Sequence[Stage]]:
+    def _learn(self, x: Tensor, y: Tensor, seed: int, progress: bool) -> Learned:
         from tqdm.auto import tqdm
 
-        c, generator = self.config, torch.Generator().manual_seed(seed)
+        c, generator = self.config, Generator().manual_seed(seed)
         *early, last = c.phases or (None,)
-        tries = c.tries if early else 1
-        once = c.anchors.rounds + 1 + sum(phase.rounds for phase in early)
-        total = tries * once + (last.rounds if last else 0)
-        whites = [whitening(z, c.prior_rows / len(z)) for z in (x, y)]
-        white = x @ whites[0], y @ whites[1]
+        n_init = c.n_init if early else 1
+        rounds = c.anchors.vote_rounds + 1 + sum(phase.n_iter for phase in early)
+        total = n_init * rounds + (last.n_iter if last else 0)
+        white_x, white_y = (whitening(z, c.shrinkage_rows / len(z)) for z in (x, y))
+        u, v = x @ white_x, y @ white_y
         with tqdm(total=total, desc=self.name, disable=not progress) as bar:
-
-            def learn(shared: Shared, phase: Phase, name: str) -> Shared:
-                clock = time.perf_counter()
-                shared, objective = self_learn(
-                    *white, shared, phase, c.sinkhorn, generator, bar
-                )
-                stages.append(Stage(name, objective, time.perf_counter() - clock))
-                return shared
-
-            found = []
-            for _ in range(tries):
-                clock, stages = time.perf_counter(), []
-                anchors = find_anchors(x, y, c.anchors, generator, *whites, bar)
-                shared = Shared.of(anchors.cross())
-                seconds = time.perf_counter() - clock
-                detail = {"kernels": anchors.objective}
-                stages.append(Stage("anchors", anchors.agreement, seconds, detail))
-                for number, phase in enumerate(early, 1):
-                    shared = learn(shared, phase, f"self-learn {number}")
-                found.append((stages[-1].objective, shared, stages))
-            _, shared, stages = max(found, key=lambda one: one[0])
+            runs = []
+            for _ in range(n_init):
+                clock = Clock()
+                found = find_anchors(x, y, c.anchors, generator, white_x, white_y, bar)
+                shared = SharedSubspace.of(found.cross())
+                detail = {"kernels": found.objective}
+                stages = [clock.stage("anchors", found.agreement, **detail)]
+                for k, phase in enumerate(early, 1):
+                    shared, objective = self_learn(
+                        u, v, shared, phase, c.sinkhorn_iters, generator, bar
+                    )
+                    stages.append(clock.stage(f"self-learn {k}", objective))
+                runs.append((stages[-1].objective, shared, stages))
+            _, shared, stages = max(runs, key=lambda run: run[0])
             if last is None:
-                return translation(whites[0], shared), stages
-            shared = learn(shared, last, f"self-learn {len(c.phases)}")
-        strength = unattenuated(*white, shared, last, c.sinkhorn, generator)
-        return translation(whites[0], shared, strength), stages
+                return translation_matrix(white_x, shared), stages
+            clock, settings = Clock(), (last, c.sinkhorn_iters, generator)
+            shared, objective = self_learn(u, v, shared, *settings, bar)
+            stages.append(clock.stage(f"self-learn {len(c.phases)}", objective))
+        strengths = disattenuated_strengths(u, v, shared, *settings)
+        return translation_matrix(white_x, shared, strengths), stages
 
 
 def self_learn(
-    x: Tensor,
-    y: Tensor,
-    shared: Shared,
-    phase: Phase,
-    sinkhorn: int,
-    generator: torch.Generator,
-    bar=None,
-) -> tuple[Shared, float]:
-    """Rounds of look, match, learn on whitened rows `(n, d_s)` and `(m, d_t)`.
+    x: Tensor, y: Tensor, shared: SharedSubspace, phase: Phase, sinkhorn_iters: int,
+    generator: Generator, bar: tqdm | None = None,
+) -> tuple[SharedSubspace, float]:  # fmt: skip
+    """Rounds of project, match, learn on whitened rows `(n, d_s)` and `(m, d_t)`.
 
     Returns the new shared directions and the objective: the mean over the last round's
     plan of the features' cosine, tr(P' phi psi').
     """
-    average, objective, b = None, 0.0, None
+    average: Tensor | None = None
+    b: Tensor | None = None
+    objective = 0.0
     # One plan's memory for all rounds: fresh pages cost as much as a matrix product.
-    kernel = x.new_empty(min(phase.batch, len(x)), min(phase.batch, len(y)))
-    for number in range(phase.rounds):
-        rows_x, rows_y = (_draw(z, phase.batch, generator) for z in (x, y))
-        phi, psi = shared.features(rows_x, rows_y, phase.focus)
-        with coarse_products():
+    kernel = x.new_empty(*(min(phase.batch_size, len(z)) for z in (x, y)))
+    for number in range(phase.n_iter):
+        rows_x, rows_y = (sample_rows(z, phase.batch_size, generator) for z in (x, y))
+        phi, psi = shared.features(rows_x, rows_y, phase.singular_value_exponent)
+        with reduced_precision_matmul():
             torch.mm(phi / phase.temperature, psi.T, out=kernel).exp_()
         # The same rows every round: the last round's scaling is nearly this one's.
         known = b if rows_x is x and rows_y is y else None
-        a, b = scalings(kernel, sinkhorn if known is None else 2, known)
-        with coarse_products():
+        a, b = scalings(kernel, sinkhorn_iters if known is None else 2, known)
+        with reduced_precision_matmul():
             cross = (rows_x * a[:, None]).T @ (kernel @ (rows_y * b[:, None]))
-            if number == phase.rounds - 1:
+            if number == phase.n_iter - 1:
                 pulled = kernel @ (psi * b[:, None])
                 objective = (phi * a[:, None] * pulled).sum().item()
         cross /= cross.norm()
         if average is not None:
-            cross = phase.keep * average + (1 - phase.keep) * cross
+            cross = phase.ema_decay * average + (1 - phase.ema_decay) * cross
         average = cross
-        shared = Shared.of(cross)
+        shared = SharedSubspace.of(cross)
         if bar is not None:
             bar.update()
     return shared, objective
 
 
-def whitening(x: Tensor, ridge: float) -> Tensor:
-    """C^{-1/2} `(d, d)` of centred rows, `ridge` of the mean variance added."""
-    return power(x.T @ x / x.shape[0], -0.5, ridge)
-
-
-def unattenuated(
-    x: Tensor,
-    y: Tensor,
-    shared: Shared,
-    phase: Phase,
-    sinkhorn: int,
-    generator: torch.Generator,
-) -> Tensor:
+def disattenuated_strengths(
+    x: Tensor, y: Tensor, shared: SharedSubspace, phase: Phase, sinkhorn_iters: int,
+    generator: Generator,
+) -> Tensor:  # fmt: skip
     r"""How strongly each direction is shared `(r,)`, corrected for what plans lose.
 
     A plan joins neighbours, not pairs, and so every $\sigma$ comes out too small, most
@@ -228,38 +220,32 @@ def unattenuated(
     finds in a direction. As with two noisy measurements (Spearman 1904, the correction
     for attenuation) the strength is $\sigma / \sqrt{r_x r_y}$, here with largest 1.
     """
-    weight = (shared.s / shared.s[0]) ** phase.focus
-    lost = 1.0
+    weight = shared.weights(phase.singular_value_exponent)
+    lost = torch.ones_like(shared.s)
     for z, axes in (x, shared.u), (y, shared.v):
-        rows = _draw(z, phase.batch, generator) @ axes
+        rows = sample_rows(z, phase.batch_size, generator) @ axes
         phi = unit(rows * weight)
-        with coarse_products():
+        with reduced_precision_matmul():
             kernel = (phi / phase.temperature @ phi.T).exp_().fill_diagonal_(0)
-        a, b = scalings(kernel, sinkhorn)
-        with coarse_products():
+        a, b = scalings(kernel, sinkhorn_iters)
+        with reduced_precision_matmul():
             pulled = kernel @ (rows * b[:, None])
         kept = (rows * a[:, None] * pulled).sum(dim=0)
         lost = lost * kept.clamp_min(0.01 * kept.max())  # noise keeps nothing
-    strength = shared.s / lost.sqrt()
-    return strength / strength.max()
+    strengths = shared.s / lost.sqrt()
+    return strengths / strengths.max()
 
 
-def translation(
-    white_x: Tensor, shared: Shared, strength: Tensor | None = None
+def translation_matrix(
+    white_x: Tensor, shared: SharedSubspace, strengths: Tensor | None = None
 ) -> Tensor:
     r"""The map to the target's coordinates, $W = C_x^{-1/2}\, U \rho V^\top$.
 
-    $\rho$ is `strength`, where known, else $\sigma^{0.3}$, which gives weak directions
+    $\rho$ is `strengths`, where known, else $\sigma^{0.3}$, which gives weak directions
     back some of the weight that anchors and plans take from them. The target's own
-    whitening is not undone: that would give its few large directions the say, and a map
-    learned without pairs is less sure than `paired.Whitened`, which undoes half. It
-    ranks better so, at some cost in cosine.
+    whitening is not undone: its few large directions would dominate, and a map learned
+    without pairs is less certain than `paired.Whitened`, which undoes half. Ranks are
+    better so, at some cost in cosine.
     """
-    rho = shared.s**0.3 if strength is None else strength
+    rho = shared.s**0.3 if strengths is None else strengths
     return white_x @ (shared.u * rho) @ shared.v.T
-
-
-def _draw(z: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    if size >= z.shape[0]:
-        return z
-    return z[torch.randperm(z.shape[0], generator=generator)[:size].to(z.device)]

@@ -1,7 +1,7 @@
-"""Entropic transport between uniform weights: Sinkhorn's scalings of a kernel.
+"""Entropic optimal transport between uniform weights: Sinkhorn's scaling of a kernel.
 
-Shared by self-learning, which needs only products with the plan and so never writes the
-plan itself, and by chapter 6, which looks at one.
+Self-learning needs only products with the plan and never writes the plan itself;
+`sinkhorn_plan` does.
 """
 
 from __future__ import annotations
@@ -12,34 +12,50 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from ..spaces.files import DataError
 
-def transport(similarity: Tensor, temperature: float, steps: int) -> Tensor:
+__all__ = ["reduced_precision_matmul", "scalings", "sinkhorn_plan"]
+
+
+def sinkhorn_plan(similarity: Tensor, temperature: float, n_iter: int) -> Tensor:
     r"""Entropic transport plan `(n, m)` between uniform weights, by Sinkhorn.
 
     $P = \mathrm{diag}(a)\, e^{S/\tau}\, \mathrm{diag}(b)$ with rows summing to 1/n and
     columns, after the last step, to 1/m (Cuturi 2013, arXiv 1306.0895). S are cosines,
-    so float32 needs no log domain down to about tau = 0.025; below, distant pairs
-    underflow to 0. `similarity` is overwritten.
+    so float32 needs no log domain down to about tau = 0.025. `similarity` is
+    overwritten. Raises DataError when the temperature is too low for the precision.
     """
+    if not temperature > 0 or n_iter < 1:
+        raise DataError(
+            f"temperature = {temperature} must be above 0 and n_iter = {n_iter} >= 1"
+        )
     kernel = similarity.sub_(1).div_(temperature).exp_()
-    a, b = scalings(kernel, steps)
+    a, b = scalings(kernel, n_iter)
     return kernel.mul_(a[:, None]).mul_(b)
 
 
 def scalings(
-    kernel: Tensor, steps: int, b: Tensor | None = None
+    kernel: Tensor, n_iter: int, b: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Sinkhorn's a `(n,)`, b `(m,)` for a positive kernel `(n, m)`, from a given b."""
+    """Sinkhorn's a `(n,)`, b `(m,)` for a positive kernel `(n, m)`, from a given b.
+
+    Raises DataError when rows or columns of the kernel have underflowed to 0.
+    """
     n, m = kernel.shape
     b = kernel.new_full((m,), 1 / m) if b is None else b
-    for _ in range(steps):
+    for _ in range(n_iter):
         a = 1 / (n * (kernel @ b))
         b = 1 / (m * (kernel.T @ a))
+    if not (a.isfinite().all() and b.isfinite().all()):
+        raise DataError(
+            "Sinkhorn's scalings overflow: the temperature is too low for "
+            f"{kernel.dtype}; raise it (float32: 0.025 and more) or use float64"
+        )
     return a, b
 
 
 @contextmanager
-def coarse_products() -> Iterator[None]:
+def reduced_precision_matmul() -> Iterator[None]:
     """Within it, float32 products may round inputs to bfloat16, where that is fast.
 
     A plan averages over thousands of rows, so eight bits of each are enough.

@@ -145,12 +145,12 @@ class Diagnose(base.Command):
     n_train: base.Int = None
 
     def run(self) -> Result:
-        from ..align.diagnose import diagnose
+        from ..align.diagnosis import diagnose
 
         load = v2v.align.Translator.load
         model, *others = [load(folder) for folder in (self.folder, *self.other_seeds)]
         unseen = base.load_pair(self.source, self.target, self.n_train)[2:]
-        found = diagnose(model, *unseen, rivals=others, progress=interactive())
+        found = diagnose(model, *unseen, other_seeds=others, progress=interactive())
         return Result(found.as_dict(), [found.line()])
 
 
@@ -166,13 +166,13 @@ def best_of(
 
     Each is diagnosed beside the others. Picking by pairs would be cheating here.
     """
-    from ..align.diagnose import diagnose
+    from ..align.diagnosis import diagnose
 
     found, bar = [], interactive()
     for k, model in enumerate(models):
         echo(f"diagnosing seed {model.seed}")
         others = [*models[:k], *models[k + 1 :]]
-        found.append(diagnose(model, source, target, rivals=others, progress=bar))
+        found.append(diagnose(model, source, target, other_seeds=others, progress=bar))
     return max(range(len(found)), key=lambda k: found[k].score), found
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..align import Translator
-    from ..privacy import Guide, Proposal
+    from ..privacy import EncoderScorer, Proposal
     from ..spaces import Space
 
 __all__ = ["Attack", "Attributes", "Defend", "Inversion"]
@@ -96,16 +96,16 @@ class Attributes(base.Command):
         self, found: Tensor, rows: Space, words: Tensor, encoder: str
     ) -> tuple[dict[str, dict], list[str]]:
         # Labels of the bundled documents are known: baselines and the ideal beside it.
-        from ..privacy import controls, leak, scores
+        from ..privacy import attribute_leakage, baselines, scores
 
         private = v2v.spaces.load_documents(self.vectors, "private")
-        hot = private.multi_hot()
-        table = {"attack": leak(found, hot, [x.key for x in private.labels])}
+        hot, keys = private.multi_hot(), [x.key for x in private.labels]
+        table = {"attack": attribute_leakage(found, hot, keys)}
         if encoder in v2v.spaces.NAMES:
             truth = v2v.spaces.document_space(private, encoder)
-            table["ideal"] = leak(scores(truth, words, self.correct), hot)
-            others = controls(rows, words, hot, truth.mean)
-            table |= {name: leak(s, hot) for name, s in others.items()}
+            table["ideal"] = attribute_leakage(scores(truth, words, self.correct), hot)
+            others = baselines(rows, words, hot, truth.mean)
+            table |= {name: attribute_leakage(s, hot) for name, s in others.items()}
         lines = [f"{name:<9}{one.line()}" for name, one in table.items()]
         return {name: asdict(one) for name, one in table.items()}, lines
 
@@ -144,15 +144,15 @@ class Inversion(base.Command):
         config = SearchConfig(beam=self.beam, words=words)
         proposal = CausalLM(self.lm) if self.lm else NgramLM.fit(texts)
         vectors = base.load_space(self.vectors)
-        guide, own = self._guide(proposal, texts)
+        scorer, own = self._scorer(proposal, texts)
         rows = vectors.vectors
         if self.translator:
             moved = v2v.align.Translator.load(self.translator).translate(vectors)
-            rows = v2v.privacy.guide.recentre(moved, own.vectors)
+            rows = v2v.privacy.recentre_rows(moved, own.vectors)
         some, bar = rows[: self.rows], interactive()
         echo(f"searching texts for {len(some):,} vectors")
         try:
-            found = self._write(invert(some, proposal, guide, config, progress=bar))
+            found = self._write(invert(some, proposal, scorer, config, progress=bar))
         except Stopped as stop:
             self._write(stop.found)
             raise KeyboardInterrupt(f"{stop}; they are in {self.out}") from None
@@ -165,8 +165,10 @@ class Inversion(base.Command):
             return v2v.spaces.load_documents(self.own, "public").texts
         return v2v.spaces.read_texts(Path(self.own))
 
-    def _guide(self, proposal: Proposal, texts: list[str]) -> tuple[Guide, Space]:
-        from ..privacy import Guide
+    def _scorer(
+        self, proposal: Proposal, texts: list[str]
+    ) -> tuple[EncoderScorer, Space]:
+        from ..privacy import EncoderScorer
 
         def rows(some: list[str]) -> Tensor:
             bar = interactive() and len(some) > 2000
@@ -174,8 +176,8 @@ class Inversion(base.Command):
 
         own = v2v.spaces.encode(texts, self.encoder, 128, progress=interactive())
         if self.lm:  # its tokens are no words: every candidate is encoded
-            return Guide(rows, own.mean), own
-        return Guide.fit(proposal.words, rows, texts, own), own
+            return EncoderScorer(rows, own.mean), own
+        return EncoderScorer.fit(proposal.words, rows, texts, own), own
 
     def _write(self, found: list) -> list[dict]:
         table = [asdict(one) for one in found]
@@ -194,10 +196,11 @@ class Attack:
     ]
 
 
-# Every defence of `v2v_lite.privacy`; a test compares the two.
+# Every defence of `v2v_lite.privacy`, and the old names of four, which go in version
+# 0.3; a test compares the two.
 Kind = Literal[
-    "noise", "keyed-noise", "truncate", "quantise", "rotate", "stretch", "bend",
-    "average", "drop",
+    "noise", "keyed-noise", "truncate", "quantise", "rotate", "scale", "rff",
+    "knn-average", "remove-top", "stretch", "bend", "average", "drop",
 ]  # fmt: skip
 
 
@@ -219,9 +222,13 @@ class Defend(base.Command):
     part: base.Part = "all"
 
     def run(self) -> Result:
-        from ..privacy import DEFENSES, Defense, recall
+        from ..privacy import DEFENCES, Defence, recall
+        from ..privacy.defences import RENAMED
 
-        out = self.out or Path(f"{self.vectors}.{self.kind}.safetensors")
+        kind = RENAMED.get(self.kind, self.kind)
+        if kind != self.kind:
+            echo(f"warning: --kind {self.kind} is now --kind {kind}; the old name goes")
+        out = self.out or Path(f"{self.vectors}.{kind}.safetensors")
         base.ensure_writable(out, self.vectors, ending=base.ROWS)
         space = base.load_space(self.vectors, self.part)
         if space.n < 40:
@@ -232,22 +239,22 @@ class Defend(base.Command):
             secrets.randbits(53) if self.key is None else self.key,
             space.vectors,
         )
-        defense = Defense(self.kind, self.strength, key)
-        stored = defense.store(rows)
-        note = f"defended: {self.kind} {self.strength:g}"
+        defence = Defence(kind, self.strength, key)
+        stored = defence.protect(rows)
+        note = f"defended: {kind} {self.strength:g}"
         provenance = replace(space.provenance, note=note)
         v2v.spaces.Space(stored, provenance, ids=space.ids).save(out)
         step = max(space.n // QUERIES, 2)  # every step-th row asks, the others answer
         queries, keep = rows[::step], [i for i in range(space.n) if i % step]
-        k, asked = min(10, len(keep)), defense.ask(queries, rows)
+        k, asked = min(10, len(keep)), defence.protect_query(queries, rows)
         cost = recall(stored[keep], asked, rows[keep], queries, k)
         result = {
-            "out": out, "kind": self.kind, "strength": self.strength, "key": key,
+            "out": out, "kind": kind, "strength": self.strength, "key": key,
             "rows": space.n, "d": stored.shape[1], f"recall@{k}": cost.mean,
             "se": cost.se, "queries": len(queries),
         }  # fmt: skip
-        line = f"{out}: {self.kind}, {DEFENSES[self.kind].strength} {self.strength:g}"
+        line = f"{out}: {kind}, {DEFENCES[kind].strength} {self.strength:g}"
         line += f"; recall@{k} {cost} of {len(queries)} queries in {len(keep):,} rows"
-        linear = self.kind in ("rotate", "stretch")
+        linear = kind in ("rotate", "scale")
         more = ["an invertible linear map hides nothing: see chapter 15"]
         return Result(result, [line, *(more if linear else [])])

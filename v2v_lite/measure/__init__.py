@@ -1,19 +1,12 @@
-"""Measuring: neighbours by blocks, the score of a translation, likeness of spaces."""
+"""Measures: nearest neighbours, scores of translations, similarity of spaces."""
 
+from .estimate import Estimate
 from .neighbors import csls_topk, mean_topk, mutual_pairs, topk
 from .nulls import Similarity
-from .retrieval import Estimate, Score, score
+from .retrieval import Score, score
 from .similarity import MEASURES, compare
 
 __all__ = [
-    "MEASURES",
-    "Estimate",
-    "Score",
-    "Similarity",
-    "compare",
-    "csls_topk",
-    "mean_topk",
-    "mutual_pairs",
-    "score",
-    "topk",
-]
+    "MEASURES", "Estimate", "Score", "Similarity", "compare", "csls_topk", "mean_topk",
+    "mutual_pairs", "score", "topk",
+]  # fmt: skip

@@ -7,6 +7,7 @@ Every function here keeps one such block and a running best, whatever the sizes 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -16,7 +17,11 @@ from ..spaces.files import DataError
 from ..spaces.rows import check_rows
 from ..spaces.space import Space
 
-Rows = Space | Tensor | np.ndarray | Sequence
+__all__ = [
+    "Rows", "as_unit_rows", "blocks", "csls_topk", "mean_topk", "mutual_pairs", "topk",
+]  # fmt: skip
+
+Rows: TypeAlias = Space | Tensor | np.ndarray | Sequence
 BLOCK = 4096
 
 
@@ -39,7 +44,7 @@ def topk(
 def mean_topk(queries: Rows, keys: Rows, k: int = 10, block: int = BLOCK) -> Tensor:
     r"""`(n,)` mean cosine of each query to its `k` nearest keys, the r of CSLS.
 
-    $r(x) = \frac1k \sum_{y \in N_k(x)} \cos(x, y)$: large for rows in a crowd.
+    $r(x) = \frac1k \sum_{y \in N_k(x)} \cos(x, y)$: large for rows in a dense region.
     """
     return topk(queries, keys, k, block)[0].mean(dim=1)
 
@@ -55,7 +60,7 @@ def csls_topk(
     """
     x, y = _pair(queries, keys)
     _check_k(k_out, y.shape[0], "k_out")
-    r_x, r_y = _crowding(x, y, k, block)
+    r_x, r_y = _local_densities(x, y, k, block)
     values, index = _search(x, y, k_out, block, penalty=r_y)
     return values - r_x[:, None], index
 
@@ -68,7 +73,7 @@ def mutual_pairs(
     The pairs come in the order of x. `k` is the neighbourhood of CSLS.
     """
     x, y = _pair(x, y)
-    r_x, r_y = _crowding(x, y, k, block)
+    r_x, r_y = _local_densities(x, y, k, block)
     forth = _search(x, y, 1, block, penalty=r_y)[1][:, 0]
     back = _search(y, x, 1, block, penalty=r_x)[1][:, 0]
     index = torch.arange(x.shape[0], device=x.device)
@@ -76,20 +81,20 @@ def mutual_pairs(
     return mutual, forth[mutual]
 
 
-def spans(n: int, block: int) -> Iterator[slice]:
+def blocks(n: int, block: int) -> Iterator[slice]:
     """Slices of at most `block` that cover `range(n)`."""
     if block < 1:
         raise DataError(f"block = {block}, but a block holds at least one row")
     return (slice(i, min(i + block, n)) for i in range(0, n, block))
 
 
-def as_rows(x: Rows, name: str) -> Tensor:
+def as_unit_rows(x: Rows, name: str) -> Tensor:
     """`(n, d)` float32 unit rows of a space, a tensor or an array; DataError if bad."""
     return x.vectors if isinstance(x, Space) else check_rows(x, name)
 
 
 def _pair(queries: Rows, keys: Rows) -> tuple[Tensor, Tensor]:
-    x, y = as_rows(queries, "queries"), as_rows(keys, "keys")
+    x, y = as_unit_rows(queries, "queries"), as_unit_rows(keys, "keys")
     if x.shape[1] != y.shape[1]:
         raise DataError(
             f"queries are {x.shape[1]}-d and keys {y.shape[1]}-d; only rows of one "
@@ -109,13 +114,14 @@ def _search(
     # Best k of cos(x, y), or of 2 cos(x, y) - penalty(y) where a penalty is given.
     values = x.new_empty(x.shape[0], k)
     index = torch.empty(x.shape[0], k, dtype=torch.int64, device=x.device)
-    for rows in spans(x.shape[0], block):
+    for rows in blocks(x.shape[0], block):
         best: tuple[Tensor, Tensor] | None = None
-        for columns in spans(y.shape[0], block):
+        for columns in blocks(y.shape[0], block):
             sims = x[rows] @ y[columns].T
             if penalty is not None:
                 sims.mul_(2).sub_(penalty[columns])
             best = _merge(best, sims, columns.start, k)
+        assert best is not None  # there is a key: k >= 1 was checked
         values[rows], index[rows] = best
     return values, index
 
@@ -137,15 +143,15 @@ def _merge(
     return values, torch.cat([best[1], at], 1).gather(1, order)
 
 
-def _crowding(x: Tensor, y: Tensor, k: int, block: int) -> tuple[Tensor, Tensor]:
+def _local_densities(x: Tensor, y: Tensor, k: int, block: int) -> tuple[Tensor, Tensor]:
     # r of both sides in one pass over the products, which cost more than the top-k.
     n, m = x.shape[0], y.shape[0]
     _check_k(k, min(n, m), "k")
     r_x = x.new_empty(n)
-    best_y: list[Tensor | None] = [None] * len(list(spans(m, block)))
-    for rows in spans(n, block):
-        best_x = None
-        for j, columns in enumerate(spans(m, block)):
+    best_y = [x.new_empty(len(y[columns]), 0) for columns in blocks(m, block)]
+    for rows in blocks(n, block):
+        best_x = x.new_empty(len(x[rows]), 0)
+        for j, columns in enumerate(blocks(m, block)):
             sims = x[rows] @ y[columns].T
             best_x = _largest(best_x, sims, k)
             best_y[j] = _largest(best_y[j], sims.T.contiguous(), k)
@@ -153,9 +159,9 @@ def _crowding(x: Tensor, y: Tensor, k: int, block: int) -> tuple[Tensor, Tensor]
     return r_x, torch.cat([b.mean(dim=1) for b in best_y])
 
 
-def _largest(best: Tensor | None, sims: Tensor, k: int) -> Tensor:
+def _largest(best: Tensor, sims: Tensor, k: int) -> Tensor:
     new = sims.topk(min(k, sims.shape[1]), dim=1, sorted=False).values
-    if best is None:
+    if not best.shape[1]:
         return new
     both = torch.cat([best, new], dim=1)
     return both.topk(min(k, both.shape[1]), dim=1, sorted=False).values

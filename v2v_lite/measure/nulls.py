@@ -1,4 +1,4 @@
-r"""What a similarity is worth: its value beside what rows paired at random would reach.
+r"""Permutation tests: a similarity beside what rows paired at random would reach.
 
 Biased CKA of two wide random clouds is near 1, the mutual k-NN of two small samples is
 far from 0: a raw value says little without n, k and its null. The null here keeps both
@@ -9,16 +9,30 @@ exchangeable: not two frames of one film, nor two halves of one sentence.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from ..spaces.files import DataError
-from ..spaces.rows import name_rows
+from ..spaces.rows import check_rows
 from ..spaces.space import Space
+from ..spaces.splits import check_same_texts
+from .neighbors import Rows
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+__all__ = [
+    "Gen", "Measure", "Order", "Similarity", "check_null", "evaluate", "measure",
+    "no_chance", "permutation_test",
+]  # fmt: skip
+
+Gen: TypeAlias = Generator | None
+Order: TypeAlias = Tensor | None  # a permutation (n,) of rows; None: as they are
 
 
 @dataclass(frozen=True)
@@ -59,35 +73,67 @@ class Similarity:
         return f"{self.name} {self.value:.3f} ({', '.join(parts)})"
 
 
-@dataclass(frozen=True)
-class Measure:
+Features = TypeVar("Features")
+
+
+@dataclass(frozen=True, eq=False)
+class Measure(Generic[Features]):
     """A measure in two halves, so that a null repeats only the cheap one.
 
-    `side(rows, k)` is all that one side brings, worked out once; `value(a, b, order)`
-    compares two sides, b's rows taken in `order` `(n,)` (None: as they are). `chance`
-    is the exact mean of `value` over all orders, `local` says that k counts, and `best`
-    is the value of equals.
+    `features(rows, k)` is all that one side contributes, computed once; `value(a, b,
+    order)` compares the features of two sides, b's rows taken in `order` `(n,)` (None:
+    as they are). `chance` is the exact mean of `value` over all orders, `local` says
+    that k counts, and `best` is the value of two equal sides.
     """
 
-    name: str
-    side: Callable[[Tensor, int], Any]
-    value: Callable[[Any, Any, Tensor | None], float]
-    chance: Callable[[Any, Any], float] | None = None
+    features: Callable[..., Features]
+    value: Callable[[Features, Features, Order], float]
+    chance: Callable[[Features, Features], float] | None = None
     local: bool = False
     best: float = 1.0
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "__doc__", self.value.__doc__)
 
-def judge(
-    measure: Measure,
-    a: Any,
-    b: Any,
-    n: int,
-    k: int,
-    permutations: int = 0,
-    generator: torch.Generator | None = None,
-    bar=None,
-) -> Similarity:
-    """Two sides, from `measure.side`, compared and set beside their permutation null.
+    @property
+    def name(self) -> str:
+        """The name, that of the function that compares."""
+        return self.value.__name__
+
+    def __call__(
+        self, a: Rows, b: Rows, k: int = 10, permutations: int = 0,
+        generator: Gen = None, **options: float,
+    ) -> Similarity:  # fmt: skip
+        """The measure of paired rows `(n, d_a)` and `(n, d_b)`, with its null.
+
+        `options` are those of `features`. Raises DataError as `compare` does.
+        """
+        measure = self
+        if options:
+            measure = replace(self, features=partial(self.features, **options))
+        return evaluate([measure], a, b, k, permutations, generator)[0]
+
+
+def measure(
+    features: Callable[..., Features],
+    chance: Callable[[Features, Features], float] | None = None,
+    local: bool = False,
+    best: float = 1.0,
+) -> Callable[[Callable[[Features, Features, Order], float]], Measure[Features]]:
+    """Decorator that makes a measure of the function that compares features."""
+    return lambda value: Measure(features, value, chance, local, best)
+
+
+def no_chance(a: object, b: object) -> float:
+    """The chance of measures whose mean over all permutations is 0."""
+    return 0.0
+
+
+def permutation_test(
+    measure: Measure, a: Any, b: Any, n: int, k: int, permutations: int = 0,
+    generator: Generator | None = None, bar: tqdm | None = None,
+) -> Similarity:  # fmt: skip
+    """A measure's value for the features of two sides, with its permutation null.
 
     Raises DataError for a negative number of permutations, or some without a generator.
     """
@@ -100,11 +146,56 @@ def judge(
             bar.update()
     chance = None if measure.chance is None else measure.chance(a, b)
     head = (measure.name, value, n, k if measure.local else None, chance)
-    return Similarity(*head, *_against(null, value, measure.best))
+    return Similarity(*head, *_calibrated(null, value, measure.best))
 
 
-def check_null(permutations: int, generator: torch.Generator | None) -> None:
-    """DataError unless so many permutations can be drawn."""
+def evaluate(
+    measures: Sequence[Measure], a: Rows, b: Rows, k: int, permutations: int,
+    generator: Gen, progress: bool = False,
+) -> tuple[Similarity, ...]:  # fmt: skip
+    """Several measures of one pair of sides; what they share is computed once."""
+    from tqdm.auto import tqdm
+
+    check_null(permutations, generator)
+    x, y = _rows(a, "a"), _rows(b, "b")
+    n = _check_pair(x, y, k)
+    if isinstance(a, Space) and isinstance(b, Space):
+        check_same_texts(a, b)
+    y, sides, found = y.to(x.device), {}, []
+    total = len(measures) * (permutations + 1)
+    with tqdm(total=total, desc="similarity", disable=not progress) as bar:
+        for measure in measures:
+            if measure.features not in sides:
+                sides[measure.features] = measure.features(x, k), measure.features(y, k)
+            both = sides[measure.features]
+            found.append(
+                permutation_test(measure, *both, n, k, permutations, generator, bar)
+            )
+            bar.update()
+    return tuple(found)
+
+
+def _rows(x: Rows, name: str) -> Tensor:
+    rows = x.vectors if isinstance(x, Space) else check_rows(x, name, unit_rows=False)
+    if torch.equal(rows.amax(dim=0), rows.amin(dim=0)):
+        raise DataError(f"{name}: all rows are alike; nothing lies near or far")
+    return rows.detach()
+
+
+def _check_pair(x: Tensor, y: Tensor, k: int) -> int:
+    n = len(x)
+    if len(y) != n or n < 4:
+        raise DataError(
+            f"a has {n} rows and b {len(y)}; row i of both must be one text, "
+            "and 4 are needed"
+        )
+    if not 1 <= k <= n - 1:
+        raise DataError(f"k = {k}, but {n} rows have 1 to {n - 1} neighbours")
+    return n
+
+
+def check_null(permutations: int, generator: Generator | None) -> None:
+    """DataError unless this number of permutations can be drawn."""
     if permutations < 0:
         raise DataError(f"permutations = {permutations}; 0 leaves the null out")
     if permutations and generator is None:
@@ -114,30 +205,7 @@ def check_null(permutations: int, generator: torch.Generator | None) -> None:
         )
 
 
-def check_texts(a: object, b: object) -> None:
-    """DataError when two spaces say that their rows are of different texts.
-
-    Ids decide row by row where both sides have them, else the SHA-256 of all texts.
-    """
-    if not (isinstance(a, Space) and isinstance(b, Space)):
-        return
-    if a.ids is not None and b.ids is not None:
-        wrong = (a.ids.cpu() != b.ids.cpu()).nonzero().flatten().tolist()
-        if wrong:
-            raise DataError(
-                f"{name_rows(wrong)[0]} of {a.name} and {b.name}: different texts by "
-                "their ids; row i of both must be one text"
-            )
-        return
-    one, other = (space.provenance.texts_sha256 for space in (a, b))
-    if one and other and one != other:
-        raise DataError(
-            f"{a.name} and {b.name}: the texts' SHA-256 differ ({one[:8]}…, "
-            f"{other[:8]}…); row i of both must be one text"
-        )
-
-
-def _against(null: Tensor, value: float, best: float) -> tuple:
+def _calibrated(null: Tensor, value: float, best: float) -> tuple:
     if not len(null):
         return ()
     mean, sd = null.mean().item(), null.std(correction=0).item()

@@ -1,8 +1,8 @@
-"""The score of a translation: cosine, retrieval and rank, each with its standard error.
+"""Scores of a translation: cosine, retrieval and rank, each with its standard error.
 
-A cosine alone misleads: all translations at the mean of the target reach .9 in a narrow
-space and find nothing. A rank alone says nothing without the size of the pool that it
-was taken in. Hence one record that holds all of them.
+A cosine alone is misleading: in a narrow space, answering every query with the mean of
+the target reaches .9 and retrieves nothing. A rank alone says nothing without the size
+of the pool of candidates. So one record holds all of them.
 """
 
 from __future__ import annotations
@@ -17,22 +17,14 @@ from torch import Tensor
 from ..spaces.files import DataError
 from ..spaces.rows import check_rows, unit
 from ..spaces.space import Space
-from .neighbors import BLOCK, Rows, spans
+from .estimate import Estimate
+from .neighbors import BLOCK, Rows, blocks
+
+__all__ = ["Estimate", "Score", "score"]
 
 # Cosines this near to each other are one number in float32, and ties count against us.
 TIE = 1e-6
 TOP = (1, 5, 16)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over the pool and its standard error, sd / sqrt(n)."""
-
-    mean: float
-    se: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {self.se:.3f}"
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ class Score:
     foscttm: Estimate
 
     def as_dict(self) -> dict:
-        """`{"pool": n, "top1": {"mean": .., "se": ..}, ...}`, ready for JSON."""
+        """`{"pool": n, "top1": {"mean": .., "se": .., "n": ..}, ...}` for JSON."""
         return asdict(self)
 
     def line(self) -> str:
@@ -62,13 +54,10 @@ class Score:
 
 
 def score(
-    translated: Rows,
-    target: Rows,
-    centre: Tensor | None = None,
-    rank_by: Literal["centred", "cosine"] = "centred",
-    block: int = BLOCK,
+    translated: Rows, target: Rows, centre: Tensor | None = None,
+    rank_by: Literal["centred", "cosine"] = "centred", block: int = BLOCK,
     progress: bool = False,
-) -> Score:
+) -> Score:  # fmt: skip
     r"""Score translations `(n, d)` against their true targets `(n, d)`, row by row.
 
     $\mathrm{rank}_i = 1 + \#\{j \ne i : s_{ij} \ge s_{ii}\}$, where $s_{ij}$ is the
@@ -120,7 +109,7 @@ def _check_pair(x: Tensor, y: Tensor) -> None:
 def _centre_of(y: Tensor, centre: Tensor | None, block: int) -> Tensor:
     if centre is None:
         total = torch.zeros(y.shape[1], dtype=torch.float64, device=y.device)
-        for rows in spans(y.shape[0], block):
+        for rows in blocks(y.shape[0], block):
             total += unit(y[rows]).sum(dim=0, dtype=torch.float64)
         return (total / y.shape[0]).float()
     centre = torch.as_tensor(centre, dtype=torch.float32, device=y.device)
@@ -140,7 +129,7 @@ def _paired_cosines(x: Tensor, y: Tensor, centre: Tensor, block: int) -> Tensor:
     return torch.cat(
         [
             (_prepared(x[rows], centre) * _prepared(y[rows], centre)).sum(dim=1)
-            for rows in spans(x.shape[0], block)
+            for rows in blocks(x.shape[0], block)
         ]
     )
 
@@ -151,14 +140,14 @@ def _count_ranks(
     from tqdm.auto import tqdm
 
     ranks = torch.ones(x.shape[0], dtype=torch.int64, device=x.device)
-    blocks = list(spans(x.shape[0], block))
-    for rows in tqdm(blocks, "ranks", disable=not progress, leave=False):
+    spans = list(blocks(x.shape[0], block))
+    for rows in tqdm(spans, "ranks", disable=not progress, leave=False):
         queries = _prepared(x[rows], centre)
         bar = true[rows, None] - TIE
-        for columns in blocks:
+        for columns in spans:
             sims = queries @ _prepared(y[columns], centre).T
             if columns == rows:
-                sims.fill_diagonal_(-math.inf)  # the true target is no rival of itself
+                sims.fill_diagonal_(-math.inf)  # the target itself does not count
             # Compared in place and summed as floats: half the time of summing booleans.
             ranks[rows] += sims.ge_(bar).sum(dim=1).long()
     return ranks
@@ -168,15 +157,9 @@ def _summary(plain: Tensor, centred: Tensor, ranks: Tensor) -> Score:
     n = ranks.shape[0]
     return Score(
         pool=n,
-        cosine=_estimate(plain),
-        centred_cosine=_estimate(centred),
-        **{f"top{k}": _estimate(ranks <= k) for k in TOP},
-        rank=_estimate(ranks),
-        foscttm=_estimate((ranks - 1) / (n - 1)),
+        cosine=Estimate.of(plain),
+        centred_cosine=Estimate.of(centred),
+        **{f"top{k}": Estimate.of(ranks <= k) for k in TOP},
+        rank=Estimate.of(ranks),
+        foscttm=Estimate.of((ranks - 1) / (n - 1)),
     )
-
-
-def _estimate(values: Tensor) -> Estimate:
-    values = values.double()
-    se = values.std(correction=0).item() / math.sqrt(values.shape[0])
-    return Estimate(values.mean().item(), se)

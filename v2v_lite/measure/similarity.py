@@ -16,144 +16,24 @@ their doubts: chapter 3.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..spaces.files import DataError
-from ..spaces.rows import check_rows, unit
-from ..spaces.space import Space
-from . import kernels
-from .neighbors import Rows, spans, topk
-from .nulls import Measure, Similarity, check_null, check_texts, judge
+from ..spaces.rows import unit
+from .cka import cka, cka_rbf, cka_unbiased, procrustes_distance, rsa, svcca
+from .neighbors import Rows, blocks, topk
+from .nulls import Gen, Measure, Order, Similarity, evaluate, measure
 
-Gen = torch.Generator | None
+__all__ = [
+    "MEASURES", "Near", "cka", "cka_rbf", "cka_unbiased", "cknna", "compare",
+    "cycle_knn", "lcs_knn", "mutual_knn", "nearest", "procrustes_distance", "rsa",
+    "svcca",
+]  # fmt: skip
+
 BLOCK = 1024  # rows whose k x k comparisons are made at once
-
-
-def mutual_knn(
-    a: Rows, b: Rows, k: int = 10, permutations: int = 0, generator: Gen = None
-) -> Similarity:
-    r"""Share of the k nearest that both sides agree on; chance k / (n - 1).
-
-    $\frac{1}{nk} \sum_i |N^a_i \cap N^b_i|$ (Huh et al. 2024, arXiv 2405.07987).
-
-    >>> import torch
-    >>> x = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
-    >>> mutual_knn(x, 3 * x.flip(1), k=5).value
-    1.0
-    """
-    return _one("mutual_knn", a, b, k, permutations, generator)
-
-
-def cycle_knn(
-    a: Rows, b: Rows, k: int = 10, permutations: int = 0, generator: Gen = None
-) -> Similarity:
-    r"""Share of rows that come home: $i \in N^a_j$ for some $j \in N^b_i$.
-
-    Chance $1 - \frac1n \sum_i \binom{n-1-r_i}{k} / \binom{n-1}{k}$, with $r_i$ the
-    number of a's lists that hold i: hubs lower it. Not symmetric in a and b. Source: as
-    `mutual_knn`.
-    """
-    return _one("cycle_knn", a, b, k, permutations, generator)
-
-
-def lcs_knn(
-    a: Rows, b: Rows, k: int = 10, permutations: int = 0, generator: Gen = None
-) -> Similarity:
-    r"""Mean length of the longest common subsequence of both lists of neighbours,
-    nearest first, over k: `mutual_knn` that minds the order. Source: the same."""
-    return _one("lcs_knn", a, b, k, permutations, generator)
-
-
-def cknna(
-    a: Rows, b: Rows, k: int = 10, permutations: int = 0, generator: Gen = None
-) -> Similarity:
-    r"""Kernel alignment on mutual neighbours only, as printed in arXiv 2405.07987.
-
-    $A(K, L) / \sqrt{A(K, K)\,A(L, L)}$ with $A(K, L) = \sum_i \sum_{j \in N^a_i \cap
-    N^b_i} \bar K_{ij} \bar L_{ij}$, where $\bar K_{ij}$ is the cosine of rows i and j
-    less the mean of row i's. (The released code masks first and centres after.)
-    """
-    return _one("cknna", a, b, k, permutations, generator)
-
-
-def cka(a: Rows, b: Rows, permutations: int = 0, generator: Gen = None) -> Similarity:
-    r"""Linear CKA, biased: $\lVert X^\top Y \rVert^2 / (\lVert X^\top X \rVert\,\lVert
-    Y^\top Y \rVert)$ of centred rows (Kornblith et al. 2019, arXiv 1905.00414).
-
-    Tends to 1 by itself as d/n grows: chance says how far it has come.
-    """
-    return _one("cka", a, b, 1, permutations, generator)
-
-
-def cka_unbiased(
-    a: Rows, b: Rows, permutations: int = 0, generator: Gen = None
-) -> Similarity:
-    r"""Linear CKA with unbiased HSIC (Song et al. 2012, eq. 5); chance 0, may be < 0.
-
-    In feature space, O(n d^2): the formula is derived in `kernels`.
-    """
-    return _one("cka_unbiased", a, b, 1, permutations, generator)
-
-
-def cka_rbf(
-    a: Rows, b: Rows, permutations: int = 0, generator: Gen = None
-) -> Similarity:
-    r"""CKA, biased, with $K_{ij} = e^{-\lVert x_i - x_j \rVert^2 / 2\sigma^2}$, sigma
-    the median distance. O(n^2 d), for the value and again for each permutation."""
-    return _one("cka_rbf", a, b, 1, permutations, generator)
-
-
-def svcca(
-    a: Rows, b: Rows, variance: float = 0.99, permutations: int = 0,
-    generator: Gen = None,
-) -> Similarity:  # fmt: skip
-    r"""Mean canonical correlation of the principal directions that hold `variance` of
-    each side (Raghu et al. 2017, arXiv 1706.05806); near 1 by chance unless n >> d."""
-    if not 0 < variance <= 1:
-        raise DataError(f"variance = {variance}; give a share above 0, up to 1")
-    measure = replace(
-        MEASURES["svcca"], side=lambda x, k: kernels.basis(x, k, variance)
-    )
-    return _each([measure], a, b, 1, permutations, generator, False)[0]
-
-
-def rsa(a: Rows, b: Rows, permutations: int = 0, generator: Gen = None) -> Similarity:
-    r"""Spearman correlation of the two sides' distances $\lVert x_i - x_j \rVert$, i <
-    j (Kriegeskorte et al. 2008); chance 0. n up to 8,192, about 3 GB there."""
-    return _one("rsa", a, b, 1, permutations, generator)
-
-
-def procrustes_distance(
-    a: Rows, b: Rows, permutations: int = 0, generator: Gen = None
-) -> Similarity:
-    r"""$\min_Q \lVert XQ - Y \rVert^2 = 2 - 2 \lVert X^\top Y \rVert_*$ over (semi-)
-    orthogonal Q, both sides centred and of Frobenius norm 1 (Ding et al. 2021, arXiv
-    2108.01661): 0 for equals, 2 at most."""
-    return _one("procrustes_distance", a, b, 1, permutations, generator)
-
-
-def compare(
-    a: Rows,
-    b: Rows,
-    measures: Sequence[str] | None = None,
-    k: int = 10,
-    permutations: int = 0,
-    generator: Gen = None,
-    progress: bool = False,
-) -> tuple[Similarity, ...]:
-    """Several measures of one pair of sides (default: all of `MEASURES`), in order.
-
-    What measures share (neighbours, say) is worked out once.
-    """
-    names = tuple(MEASURES if measures is None else measures)
-    for name in names:
-        if name not in MEASURES:
-            raise DataError(f"no measure {name!r}; there are {', '.join(MEASURES)}")
-    chosen = [MEASURES[name] for name in names]
-    return _each(chosen, a, b, k, permutations, generator, progress)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +43,7 @@ class Near:
     index: Tensor
     cosine: Tensor
 
-    def moved(self, order: Tensor | None) -> Near:
+    def permuted(self, order: Tensor | None) -> Near:
         """The same of the rows in `order`."""
         if order is None:
             return self
@@ -183,13 +63,8 @@ def nearest(x: Tensor, k: int) -> Near:
 
 def _same(a: Near, b: Near) -> Iterator[tuple[slice, Tensor]]:
     # Blocks (rows, k, k): is a's neighbour number s b's number t?
-    for rows in spans(len(a.index), BLOCK):
+    for rows in blocks(len(a.index), BLOCK):
         yield rows, a.index[rows, :, None] == b.index[rows, None, :]
-
-
-def _mutual(a: Near, b: Near, order: Tensor | None) -> float:
-    found = sum(same.sum().item() for _, same in _same(a, b.moved(order)))
-    return found / a.index.numel()
 
 
 def _mutual_chance(a: Near, b: Near) -> float:
@@ -197,12 +72,19 @@ def _mutual_chance(a: Near, b: Near) -> float:
     return k / (n - 1)
 
 
-def _cycle(a: Near, b: Near, order: Tensor | None) -> float:
-    b, home = b.moved(order), 0
-    own = torch.arange(len(a.index), device=a.index.device)[:, None, None]
-    for rows in spans(len(own), BLOCK):
-        home += (a.index[b.index[rows]] == own[rows]).any(2).any(1).sum().item()
-    return home / len(own)
+@measure(nearest, _mutual_chance, local=True)
+def mutual_knn(a: Near, b: Near, order: Order) -> float:
+    r"""Share of the k nearest that both sides agree on; chance k / (n - 1).
+
+    $\frac{1}{nk} \sum_i |N^a_i \cap N^b_i|$ (Huh et al. 2024, arXiv 2405.07987).
+
+    >>> import torch
+    >>> x = torch.randn(50, 8, generator=Generator().manual_seed(0))
+    >>> mutual_knn(x, 3 * x.flip(1), k=5).value
+    1.0
+    """
+    found = sum(same.sum().item() for _, same in _same(a, b.permuted(order)))
+    return found / a.index.numel()
 
 
 def _cycle_chance(a: Near, b: Near) -> float:
@@ -213,9 +95,27 @@ def _cycle_chance(a: Near, b: Near) -> float:
     return 1 - missed.mean().item()
 
 
-def _lcs(a: Near, b: Near, order: Tensor | None) -> float:
+@measure(nearest, _cycle_chance, local=True)
+def cycle_knn(a: Near, b: Near, order: Order) -> float:
+    r"""Share of rows that come home: $i \in N^a_j$ for some $j \in N^b_i$.
+
+    Chance $1 - \frac1n \sum_i \binom{n-1-r_i}{k} / \binom{n-1}{k}$, with $r_i$ the
+    number of a's lists that hold i: hubs lower it. Not symmetric in a and b. Source: as
+    `mutual_knn`.
+    """
+    b, returned = b.permuted(order), 0.0
+    own = torch.arange(len(a.index), device=a.index.device)[:, None, None]
+    for rows in blocks(len(own), BLOCK):
+        returned += (a.index[b.index[rows]] == own[rows]).any(2).any(1).sum().item()
+    return returned / len(own)
+
+
+@measure(nearest, local=True)
+def lcs_knn(a: Near, b: Near, order: Order) -> float:
+    r"""Mean length of the longest common subsequence of both lists of neighbours,
+    nearest first, over k: `mutual_knn` that minds the order. Source: the same."""
     total, k = 0.0, a.index.shape[1]
-    for _, same in _same(a, b.moved(order)):
+    for _, same in _same(a, b.permuted(order)):
         # best[:, t]: longest in a's list so far and b's first t (dynamic programming)
         best = torch.zeros(len(same), k + 1, device=same.device)
         for row in same.unbind(dim=1):
@@ -225,75 +125,41 @@ def _lcs(a: Near, b: Near, order: Tensor | None) -> float:
     return total / a.index.numel()
 
 
-def _cknna(a: Near, b: Near, order: Tensor | None) -> float:
-    b, total = b.moved(order), 0.0
+@measure(nearest, local=True)
+def cknna(a: Near, b: Near, order: Order) -> float:
+    r"""Kernel alignment on mutual neighbours only, as printed in arXiv 2405.07987.
+
+    $A(K, L) / \sqrt{A(K, K)\,A(L, L)}$ with $A(K, L) = \sum_i \sum_{j \in N^a_i \cap
+    N^b_i} \bar K_{ij} \bar L_{ij}$, where $\bar K_{ij}$ is the cosine of rows i and j
+    less the mean of row i's. (The released code masks first and centres after.)
+    """
+    b, total = b.permuted(order), 0.0
     for rows, same in _same(a, b):
         product = a.cosine[rows, :, None] * b.cosine[rows, None, :]
         total += product[same].sum().item()
     return total / (a.cosine.norm() * b.cosine.norm()).item()
 
 
-def _zero(a: object, b: object) -> float:
-    return 0.0
-
-
-MEASURES = {
-    measure.name: measure
-    for measure in (
-        Measure("mutual_knn", nearest, _mutual, _mutual_chance, local=True),
-        Measure("cycle_knn", nearest, _cycle, _cycle_chance, local=True),
-        Measure("lcs_knn", nearest, _lcs, local=True),
-        Measure("cknna", nearest, _cknna, local=True),
-        Measure("cka", kernels.linear, kernels.biased, kernels.biased_chance),
-        Measure("cka_unbiased", kernels.linear, kernels.unbiased, _zero),
-        Measure("cka_rbf", kernels.rbf, kernels.rbf_biased, kernels.rbf_chance),
-        Measure("svcca", kernels.basis, kernels.canonical),
-        Measure("rsa", kernels.distance_ranks, kernels.same_order, _zero),
-        Measure("procrustes_distance", kernels.sized, kernels.procrustean, best=0.0),
+MEASURES: dict[str, Measure] = {
+    one.name: one
+    for one in (
+        mutual_knn, cycle_knn, lcs_knn, cknna, cka, cka_unbiased, cka_rbf, svcca, rsa,
+        procrustes_distance,
     )
-}
+}  # fmt: skip
 
 
-def _one(name: str, a: Rows, b: Rows, k: int, permutations: int, generator: Gen):
-    return _each([MEASURES[name]], a, b, k, permutations, generator, False)[0]
-
-
-def _each(
-    measures: Sequence[Measure], a: Rows, b: Rows, k: int, permutations: int,
-    generator: Gen, progress: bool,
+def compare(
+    a: Rows, b: Rows, measures: Sequence[str] | None = None, k: int = 10,
+    permutations: int = 0, generator: Gen = None, progress: bool = False,
 ) -> tuple[Similarity, ...]:  # fmt: skip
-    from tqdm.auto import tqdm
+    """Several measures of one pair of sides (default: all of `MEASURES`), in order.
 
-    check_null(permutations, generator)
-    x, y = _rows(a, "a"), _rows(b, "b")
-    n = _check_pair(x, y, k)
-    check_texts(a, b)
-    y, sides, found = y.to(x.device), {}, []
-    total = len(measures) * (permutations + 1)
-    with tqdm(total=total, desc="similarity", disable=not progress) as bar:
-        for measure in measures:
-            if measure.side not in sides:
-                sides[measure.side] = measure.side(x, k), measure.side(y, k)
-            both = sides[measure.side]
-            found.append(judge(measure, *both, n, k, permutations, generator, bar))
-            bar.update()
-    return tuple(found)
-
-
-def _rows(x: Rows, name: str) -> Tensor:
-    rows = x.vectors if isinstance(x, Space) else check_rows(x, name, unit_rows=False)
-    if torch.equal(rows.amax(dim=0), rows.amin(dim=0)):
-        raise DataError(f"{name}: all rows are alike; nothing lies near or far")
-    return rows.detach()
-
-
-def _check_pair(x: Tensor, y: Tensor, k: int) -> int:
-    n = len(x)
-    if len(y) != n or n < 4:
-        raise DataError(
-            f"a has {n} rows and b {len(y)}; row i of both must be one text, "
-            "and 4 are needed"
-        )
-    if not 1 <= k <= n - 1:
-        raise DataError(f"k = {k}, but {n} rows have 1 to {n - 1} neighbours")
-    return n
+    What measures share (neighbours, say) is worked out once.
+    """
+    names = tuple(MEASURES if measures is None else measures)
+    for name in names:
+        if name not in MEASURES:
+            raise DataError(f"no measure {name!r}; there are {', '.join(MEASURES)}")
+    chosen = [MEASURES[name] for name in names]
+    return evaluate(chosen, a, b, k, permutations, generator, progress)

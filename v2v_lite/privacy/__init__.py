@@ -1,59 +1,38 @@
-"""What a stolen vector database gives away, and what its owner can do about it.
+"""What a stolen vector database gives away, and what its owner can do about it."""
 
-Two modules have a `Leak` and a `leak` of their own: those here are of `attributes`,
-those of texts are in `leaks`.
-"""
-
-from .adapt import AdaptConfig, adapt, recentre
+from .adapt import AdaptConfig, adapt, recentre_translator
 from .attributes import (
     PROMPTS,
-    Leak,
+    AttributeLeakage,
+    attribute_leakage,
+    baselines,
     check_labels,
-    controls,
     label_vectors,
-    leak,
     read_described,
     scores,
-)
-from .decoder import Decoder, DecoderConfig
-from .defenses import DEFENSES, Defense, crossing, recall, rotation
-from .guide import Guide
+)  # fmt: skip
+from .decoder import ConditionedDecoder, Decoder, DecoderConfig
+from .defences import DEFENCES, Defence, DefenceSpec, recall
 from .inversion import Inverted, SearchConfig, Stopped, invert
-from .leaks import facts_found, facts_of, holds, medication_found, token_f1
-from .proposals import END, CausalLM, NgramLM, Proposal, tokens
+from .leakage import (
+    TextLeakage,
+    contains_fact,
+    facts_found,
+    facts_of,
+    medication_found,
+    text_leakage,
+    token_f1,
+)  # fmt: skip
+from .proposals import END, CausalLM, NgramLM, Proposal, Vocabulary, tokens
+from .scorer import EncoderScorer, WordTable, recentre_rows
 
 __all__ = [
-    "DEFENSES",
-    "END",
-    "PROMPTS",
-    "AdaptConfig",
-    "CausalLM",
-    "Decoder",
-    "DecoderConfig",
-    "Defense",
-    "Guide",
-    "Inverted",
-    "Leak",
-    "NgramLM",
-    "Proposal",
-    "SearchConfig",
-    "Stopped",
-    "adapt",
-    "check_labels",
-    "controls",
-    "crossing",
-    "facts_found",
-    "facts_of",
-    "holds",
-    "invert",
-    "label_vectors",
-    "leak",
-    "medication_found",
-    "read_described",
-    "recall",
-    "recentre",
-    "rotation",
-    "scores",
-    "token_f1",
-    "tokens",
-]
+    "AdaptConfig", "adapt", "recentre_translator", "PROMPTS", "AttributeLeakage",
+    "attribute_leakage", "baselines", "check_labels", "label_vectors",
+    "read_described", "scores", "ConditionedDecoder", "Decoder", "DecoderConfig",
+    "DEFENCES", "Defence", "DefenceSpec", "recall", "Inverted",
+    "SearchConfig", "Stopped", "invert", "TextLeakage", "contains_fact", "facts_found",
+    "facts_of", "medication_found", "text_leakage", "token_f1", "END", "CausalLM",
+    "NgramLM", "Proposal", "Vocabulary", "tokens", "EncoderScorer", "WordTable",
+    "recentre_rows",
+]  # fmt: skip

@@ -1,12 +1,13 @@
 r"""Zero-shot attribute inference: what is a stolen vector about?
 
-The attacker writes each label in words, embeds the words with his own encoder, and asks
-which labels a translated vector is nearest to. Nothing is trained on labelled texts.
+The attacker describes each label in words, embeds the descriptions with their own
+encoder, and asks which labels a translated vector is nearest to. Nothing is trained on
+labelled texts.
 
 The attack is that of the vec2vec paper's Table 5 (arXiv 2505.12540). Here translations
-and labels are each taken around their own mean, since documents and descriptions are
-texts of different kinds, and the scores of a label that is near to everything, a hub,
-are held back (chapter 13).
+and labels are each centred on their own mean, since documents and descriptions are
+texts of different kinds, and the scores of hubs, labels that are near to everything,
+can be corrected (chapter 13).
 """
 
 from __future__ import annotations
@@ -22,11 +23,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..measure.neighbors import Rows, as_rows, csls_topk
-from ..measure.retrieval import TIE, Estimate
+from ..measure.estimate import Estimate
+from ..measure.neighbors import Rows, as_unit_rows, csls_topk
+from ..measure.retrieval import TIE
 from ..spaces.documents import Label
-from ..spaces.files import DataError, read_json
+from ..spaces.files import DataError, check_header, parsing, read_json
 from ..spaces.rows import unit
+
+__all__ = [
+    "PROMPTS", "AttributeLeakage", "attribute_leakage", "baselines", "check_labels",
+    "label_vectors", "read_described", "scores",
+]  # fmt: skip
 
 #: Phrasings of one label; their vectors are averaged.
 PROMPTS = (
@@ -39,10 +46,13 @@ Correction = Literal["none", "csls", "standard"]
 
 
 @dataclass(frozen=True)
-class Leak:
-    """What an attack read: `top[k]` is the share of documents with a true label among
-    the first k, with its error over documents; `map` the mean over labels of the
-    average precision, with its error over labels; `per_label` those precisions."""
+class AttributeLeakage:
+    """What scores of `labels` labels give away about `n` documents.
+
+    `top[k]` is the fraction of documents with a true label among the k best, its
+    standard error over documents; `map` the mean over labels of the average precision,
+    its standard error over labels; `per_label` those precisions.
+    """
 
     n: int
     labels: int
@@ -50,9 +60,12 @@ class Leak:
     map: Estimate
     per_label: dict[str, float]
 
-    def share(self, floor: Leak, ideal: Leak, k: int = 1) -> float:
-        """(top - floor) / (ideal - floor): 0 is no leak, 1 as good as the texts."""
-        low, high = floor.top[k].mean, ideal.top[k].mean
+    def share(
+        self, baseline: AttributeLeakage, ideal: AttributeLeakage, k: int = 1
+    ) -> float:
+        """Top-k rescaled, (top - baseline) / (ideal - baseline): 0 gives nothing away,
+        1 as much as the true vectors; NaN when the ideal is no better."""
+        low, high = baseline.top[k].mean, ideal.top[k].mean
         return (self.top[k].mean - low) / (high - low) if high > low else math.nan
 
     def line(self) -> str:
@@ -62,46 +75,42 @@ class Leak:
 
 
 def read_described(path: str | os.PathLike[str]) -> tuple[Label, ...]:
-    """Labels and their words from a file.
+    """Labels and their descriptions from a file.
 
     Either JSON, `{key: {"name": ..., "description": ...}}` or `{key: description}`, or
-    CSV with a column "label" that holds "name: description", as the paper's code has
+    CSV with a column "label" that holds "name: description", as the paper's code reads
     it. Raises DataError for other files and for a label without a description.
     """
     path = Path(path)
     if path.suffix == ".json":
-        entries = read_json(path)
-        if not isinstance(entries, dict):
-            raise DataError(f"{path}: {{label: description}} is needed")
-        found = [(key, _described(key, entry)) for key, entry in entries.items()]
+        entries = check_header(read_json(path), {}, path, "give {label: description}")
+        found = [_described(key, entry) for key, entry in entries.items()]
     elif path.suffix == ".csv":
-        try:
-            with open(path, encoding="utf-8", newline="") as file:
-                cells = [row["label"] for row in csv.DictReader(file)]
-        except (KeyError, FileNotFoundError) as error:
-            raise DataError(f'{path}: no file with a column "label"') from error
-        parts = [[part.strip() for part in cell.split(":", 1)] for cell in cells]
-        found = [(name, (name, *words, "")[:2]) for name, *words in parts]
+        needed = 'a CSV file in UTF-8 with a column "label"'
+        with parsing(path, needed), open(path, encoding="utf-8", newline="") as file:
+            cells = [row["label"] or "" for row in csv.DictReader(file)]
+        parts = [[part.strip() for part in cell.partition(":")] for cell in cells]
+        found = [Label(name, name, words) for name, _, words in parts]
     else:
         raise DataError(f"{path}: labels are read from .json or .csv")
-    return check_labels([Label(key, *words) for key, words in found], str(path))
+    return check_labels(found, str(path))
 
 
-def _described(key: str, entry) -> tuple[str, str]:
-    if isinstance(entry, dict):
-        return str(entry.get("name") or key), str(entry.get("description") or "")
-    return key, str(entry or "")
+def _described(key: str, entry: object) -> Label:
+    about = entry if isinstance(entry, dict) else {"description": entry}
+    return Label(
+        key, str(about.get("name") or key), str(about.get("description") or "")
+    )
 
 
 def check_labels(labels: Sequence[Label], where: str = "labels") -> tuple[Label, ...]:
-    """`labels` as a tuple; DataError for fewer than two or for one without words."""
+    """`labels` as a tuple; DataError for fewer than two or one not described."""
     if len(labels) < 2:
         raise DataError(f"{where}: {len(labels)} labels, but at least 2 are needed")
     for label in labels:
         if not label.description.strip():
             raise DataError(
-                f"{where}: label {label.key!r} has no description; say in words what "
-                "a document with it is about"
+                f"{where}: label {label.key!r} has no description; add one in words"
             )
     return tuple(labels)
 
@@ -122,32 +131,30 @@ def label_vectors(
         for label in labels
         for prompt in prompts
     ]
-    rows = as_rows(encode(texts), "labels")
+    rows = as_unit_rows(encode(texts), "labels")
     return unit(rows.view(len(labels), len(prompts), -1).mean(1))
 
 
 def scores(
     z: Rows, labels: Rows, correct: Correction = "standard", k: int = 10
 ) -> Tensor:
-    r"""`(n, L)`: how near each translation is to each label; larger is nearer.
+    r"""`(n, L)`: how near each translation `(n, d)` is to each label `(L, d)`.
 
-    With both sides centred on their own means and scaled to length one,
-    $s_{ij} = \cos(z_i, l_j)$. "csls" gives $2 s_{ij} - r(z_i) - r(l_j)$ with r the mean
-    of the k largest of a row or column; "standard" takes each column less its mean over
-    its standard deviation. Both use the stolen rows together and no truth. Raises
-    DataError for other widths, fewer than two rows or labels, bad rows.
+    With both sides centred on their own means, $s_{ij} = \cos(z_i, l_j)$. "csls" gives
+    $2 s_{ij} - r(z_i) - r(l_j)$ with r the mean of the k largest of a row or column;
+    "standard" standardises each column, $(s_{ij} - \mu_j) / \sigma_j$. Both use all
+    stolen rows together and no true label; they help against hubs, and can cost where
+    rows are fewer than about a hundred or the labels' frequencies far from even. Raises
+    DataError for other widths, fewer than two rows or labels, and bad rows.
     """
-    x, y = as_rows(z, "translations"), as_rows(labels, "labels")
+    x, y = as_unit_rows(z, "translations"), as_unit_rows(labels, "labels")
     if x.shape[1] != y.shape[1]:
         raise DataError(
             f"translations are {x.shape[1]}-d and labels {y.shape[1]}-d; encode the "
             "labels with the encoder that is translated into"
         )
     if min(len(x), len(y)) < 2:
-        raise DataError(
-            f"{len(x)} translations and {len(y)} labels: at least 2 of each are "
-            "needed, since both are taken around their mean"
-        )
+        raise DataError(f"{len(x)} translations, {len(y)} labels: 2 are the least")
     x, y = unit(x - x.mean(0)), unit(y - y.mean(0))
     if correct == "csls":
         values, index = csls_topk(x, y, len(y), k=min(k, len(x), len(y)))
@@ -160,13 +167,13 @@ def scores(
     return s
 
 
-def leak(
+def attribute_leakage(
     found: Tensor,
-    hot: Tensor,
+    carried: Tensor,
     names: Sequence[str] | None = None,
     tops: Sequence[int] = (1, 3, 5),
-) -> Leak:
-    r"""How much scores `(n, L)` give away of the true labels `hot` `(n, L)` bool.
+) -> AttributeLeakage:
+    r"""How much scores `(n, L)` give away of the true labels `carried` `(n, L)` bool.
 
     A document's rank is one more than the number of wrong labels that score no less
     than its best true one: ties count against the attack. A label's average precision
@@ -174,44 +181,45 @@ def leak(
     s_j >= s_i}; labels that no document carries are left out. Raises DataError for
     shapes that differ and for documents without a label.
     """
-    if found.shape != hot.shape:
+    if found.shape != carried.shape:
         raise DataError(
-            f"scores are {tuple(found.shape)} and labels {tuple(hot.shape)}; row i of "
-            "both must be one document, column j one label"
+            f"scores are {tuple(found.shape)} and labels {tuple(carried.shape)}; row i "
+            "of both must be one document, column j one label"
         )
-    if not hot.any(1).all():
+    if not carried.any(1).all():
         raise DataError("a document without a label cannot be scored; drop it")
-    best = found.masked_fill(~hot, -math.inf).amax(1, keepdim=True)
-    ranks = 1 + ((found >= best - TIE) & ~hot).sum(1)
-    names = [str(j) for j in range(hot.shape[1])] if names is None else names
-    carried = {
+    best = found.masked_fill(~carried, -math.inf).amax(1, keepdim=True)
+    ranks = 1 + ((found >= best - TIE) & ~carried).sum(1)
+    names = [str(j) for j in range(carried.shape[1])] if names is None else names
+    per_label = {
         name: _average_precision(s, true)
-        for name, s, true in zip(names, found.T, hot.T, strict=True)
+        for name, s, true in zip(names, found.T, carried.T, strict=True)
         if true.any()
     }
-    top = {k: _estimate(ranks <= k) for k in tops}
-    precision = _estimate(torch.tensor(list(carried.values())))
-    return Leak(*hot.shape, top, precision, carried)
+    n, labels = carried.shape
+    top = {k: Estimate.of(ranks <= k) for k in tops}
+    precision = Estimate.of(list(per_label.values()))
+    return AttributeLeakage(n, labels, top, precision, per_label)
 
 
-def controls(
-    stolen: Rows, labels: Rows, hot: Tensor, mean: Tensor, seed: int = 0
+def baselines(
+    stolen: Rows, labels: Rows, carried: Tensor, mean: Tensor, seed: int = 0
 ) -> dict[str, Tensor]:
-    """Scores `(n, L)` of attackers who read nothing, by name.
+    """Scores `(n, L)` of attackers who learn nothing from the vectors, by name.
 
-    identity: the stolen rows as if they were the target's, cut or padded with zeros.
-    mean: the target's `mean` `(d,)` for every document. majority: the commonest labels
-    for every document, looked up in the truth, so the best constant answer. random:
-    labels by lot.
+    identity: the stolen rows taken for rows of the target, cut or padded with zeros.
+    mean: the target's `mean` `(d,)` for every document. majority: the most frequent
+    labels for every document, looked up in the true ones `carried` `(n, L)`, so the
+    best constant answer. random: independent uniform scores.
     """
-    x, y = as_rows(stolen, "stolen"), as_rows(labels, "labels")
+    x, y = as_unit_rows(stolen, "stolen"), as_unit_rows(labels, "labels")
     generator = torch.Generator().manual_seed(seed)
     constant = unit(mean) @ unit(y - y.mean(0)).T
     return {
         "identity": scores(x @ torch.eye(x.shape[1], y.shape[1]), y),
         "mean": constant.expand(len(x), -1),
-        "majority": hot.float().mean(0).expand(len(x), -1),
-        "random": torch.rand(hot.shape, generator=generator),
+        "majority": carried.float().mean(0).expand(len(x), -1),
+        "random": torch.rand(carried.shape, generator=generator),
     }
 
 
@@ -221,9 +229,3 @@ def _average_precision(s: Tensor, true: Tensor) -> float:
     everyone = len(s) - torch.searchsorted(s.sort().values, below)
     label = len(own) - torch.searchsorted(own.sort().values, below)
     return (label / everyone).mean().item()
-
-
-def _estimate(values: Tensor) -> Estimate:
-    values = values.double()
-    se = values.std(correction=0).item() / math.sqrt(len(values))
-    return Estimate(values.mean().item(), se)

@@ -1,6 +1,6 @@
-"""Proposal models: what a text may go on with, and how likely each word is.
+"""Proposal models: how a text may continue, and how likely each next word is.
 
-An attack writes a text word by word. The encoder says which words the vector speaks of,
+An attack writes a text word by word. The encoder says which words the vector is about,
 the proposal model which of them can stand here. Any object with the methods of
 `Proposal` will do; here are a word model that is fitted on the attacker's own texts in
 a second, and a wrapper of any causal language model.
@@ -12,33 +12,40 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ..spaces.files import DataError
+from ..spaces.files import ConfigError, DataError, first_line
 from ..spaces.rows import check_texts
+
+__all__ = ["END", "CausalLM", "NgramLM", "Proposal", "Vocabulary", "spell", "tokens"]
 
 WORD = re.compile(r"\w+(?:[-'’.,:/]\w+)*|[^\w\s]")  # 9:30, 3.5, don't; , and £ alone
 TIGHT_LEFT, TIGHT_RIGHT = set(".,;:!?)]%’'”"), set("([£€$#“")
 END = 0  # the row of the end of a text in every vocabulary
+# By length of context: context -> classes, their shares, what is left for backing off.
+Tables = tuple[dict[tuple[int, ...], tuple[Tensor, Tensor, float]], ...]
 
 
 class Proposal(Protocol):
     """A language model over a list of words; word END closes a text."""
 
-    words: Sequence[str]
+    @property
+    def words(self) -> Sequence[str]:
+        """The words; a prefix is a list of their rows."""
 
     def log_probs(self, prefixes: Sequence[Sequence[int]]) -> Tensor:
-        """`(b, V)`: log p(word | prefix) for b prefixes, each a list of rows."""
+        """`(b, V)`: log p(word | prefix) for b prefixes."""
 
     def text(self, prefix: Sequence[int]) -> str:
-        """The prefix in writing."""
+        """The prefix as a string."""
 
 
 def tokens(text: str) -> list[str]:
-    """Words, numbers and single signs in lower case.
+    """Words, numbers and single punctuation marks in lower case.
 
     >>> tokens("Paid £2,400 at 9:30, didn't she?")
     ['paid', '£', '2,400', 'at', '9:30', ',', "didn't", 'she', '?']
@@ -47,14 +54,47 @@ def tokens(text: str) -> list[str]:
 
 
 @dataclass(frozen=True, eq=False)
-class NgramLM:
+class Vocabulary:
+    """Words in lower case, row END being the end of a text, and their usual spelling
+    in `forms`, where it differs."""
+
+    words: tuple[str, ...]
+    forms: dict[str, str]
+
+    @classmethod
+    def of(
+        cls, texts: Sequence[str], extra: Iterable[str] = (), min_count: int = 1
+    ) -> Vocabulary:
+        """The words that stand at least `min_count` times in `texts`, then those of
+        `extra`. Raises DataError for no texts."""
+        count = Counter(word for text in check_texts(texts) for word in tokens(text))
+        words = {word: None for word, n in count.items() if n >= min_count}
+        words |= dict.fromkeys(word.lower() for word in extra if word)
+        return Vocabulary(("", *words), _spellings(texts))
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """The row of each word."""
+        return {word: row for row, word in enumerate(self.words)}
+
+    def rows(self, text: str) -> list[int]:
+        """The rows of a text's known words, in order; others are left out."""
+        return [self.row_of[word] for word in tokens(text) if word in self.row_of]
+
+    def text(self, prefix: Sequence[int]) -> str:
+        """The words in their usual spelling, punctuation set close."""
+        return spell([self.words[row] for row in prefix], self.forms)
+
+
+@dataclass(frozen=True, eq=False)
+class NgramLM(Vocabulary):
     r"""Interpolated Kneser-Ney over word classes (Ney et al. 1994; Chen and Goodman).
 
     $p(w \mid h) = p(c_w \mid h)\, p(w \mid c_w)$: a word seen at least `rare` times is
     its own class; numbers share the class of their shape (9:30 is 0:00), rarer words
-    and those of a dictionary one class of their own. So a name that the texts never
-    held can still stand where names stand. Within a class words are equally likely. For
-    the classes, with n counts of grams and of continuations below the highest order,
+    and those of a dictionary one class of their own. So a name that is in none of the
+    texts can still stand where names stand. Within a class words are equally likely.
+    For the classes, with n counts of n-grams, of continuations below the highest order,
 
     $p(c \mid h) = \frac{\max(n(hc) - D, 0)}{n(h)} + \frac{D\, N_{1+}(h\cdot)}{n(h)}
     \, p(c \mid h')$,
@@ -62,11 +102,9 @@ class NgramLM:
     and below the unigram the uniform distribution.
     """
 
-    words: tuple[str, ...]
-    forms: dict[str, str]
     class_of: Tensor
     within: Tensor
-    tables: tuple[dict[tuple[int, ...], tuple[Tensor, Tensor, float]], ...]
+    tables: Tables
 
     @classmethod
     def fit(
@@ -79,22 +117,21 @@ class NgramLM:
     ) -> NgramLM:
         """Fitted on `texts`; `extra` are further words that may be proposed.
 
-        Raises DataError for no texts, an order below 1, or a discount outside (0, 1).
+        Raises DataError for no texts, ConfigError for an order below 1 or a discount
+        outside (0, 1).
         """
         if order < 1 or not 0 < discount < 1:
-            raise DataError(f"order = {order} must be >= 1, discount in (0, 1)")
-        lines = [tokens(text) for text in check_texts(texts)]
-        count = Counter(word for line in lines for word in line)
-        known = dict.fromkeys(w.lower() for w in extra)
-        words = ("", *count, *(w for w in known if w and w not in count))
-        names = {"": "", **{w: _class(w, count[w], rare) for w in words[1:]}}
-        classes = {name: i for i, name in enumerate(dict.fromkeys(names.values()))}
-        class_of = torch.tensor([classes[names[w]] for w in words])
-        size = torch.bincount(class_of).float()
-        rows = [[classes[names[w]] for w in line] for line in lines]
-        tables = _tables(rows, order, discount)
-        forms = spellings(texts)
-        return cls(words, forms, class_of, -size[class_of].log(), tables)
+            raise ConfigError(f"order = {order} must be >= 1, discount in (0, 1)")
+        known = Vocabulary.of(texts, extra)
+        lines = [known.rows(text) for text in texts]
+        count = Counter(row for line in lines for row in line)
+        names = [_class(word, count[row], rare) for row, word in enumerate(known.words)]
+        number = {name: i for i, name in enumerate(dict.fromkeys(names))}
+        classes = [[number[names[row]] for row in line] for line in lines]
+        class_of = torch.tensor([number[name] for name in names])
+        within = -torch.bincount(class_of).float()[class_of].log()
+        tables = _tables(classes, order, discount)
+        return cls(known.words, known.forms, class_of, within, tables)
 
     def log_probs(self, prefixes: Sequence[Sequence[int]]) -> Tensor:
         """`(b, V)` log-probabilities of every word after each prefix."""
@@ -102,25 +139,21 @@ class NgramLM:
         return classes[:, self.class_of] + self.within
 
     def _classes(self, prefix: Sequence[int]) -> Tensor:
-        most = len(self.tables) - 1
-        ids = [END] * most + [int(self.class_of[w]) for w in prefix[-most:]]
+        context = len(self.tables) - 1
+        ids = [END] * context + [int(self.class_of[w]) for w in prefix[-context:]]
         n_classes = int(self.class_of.max()) + 1
         p = torch.full((n_classes,), 1 / n_classes)
         for length, table in enumerate(self.tables):
             found = table.get(tuple(ids[len(ids) - length :]))
             if found is not None:
-                rows, share, left = found
-                p = p * left
+                rows, share, rest = found
+                p = p * rest
                 p[rows] += share
         return p
 
-    def text(self, prefix: Sequence[int]) -> str:
-        """The words in their commonest spelling, signs set close."""
-        return spell([self.words[row] for row in prefix], self.forms)
-
 
 def spell(words: Iterable[str], forms: dict[str, str]) -> str:
-    """Words as a text: usual spelling, a capital after a full stop, signs set close.
+    """Words as a text: usual spelling, capitals after full stops, tight punctuation.
 
     >>> spell(["hello", "maeve", ",", "paid", "£", "40", "."], {"maeve": "Maeve"})
     'Hello Maeve, paid £40.'
@@ -136,13 +169,15 @@ def spell(words: Iterable[str], forms: dict[str, str]) -> str:
 
 
 def _class(word: str, count: int, rare: int) -> str:
+    if not word:
+        return ""  # the end
     if any(c.isdigit() for c in word):
         return "<" + re.sub(r"\d", "0", word) + ">"
     return word if count >= rare else "<rare>"
 
 
-def spellings(texts: Sequence[str]) -> dict[str, str]:
-    """The usual spelling of each word; the opening of a sentence counts little."""
+def _spellings(texts: Sequence[str]) -> dict[str, str]:
+    # The most frequent spelling of each word; the opening of a sentence counts little.
     seen: dict[str, Counter] = defaultdict(Counter)
     for text in texts:
         before = "."
@@ -152,7 +187,7 @@ def spellings(texts: Sequence[str]) -> dict[str, str]:
     return {word: forms.most_common(1)[0][0] for word, forms in seen.items()}
 
 
-def _tables(rows: list[list[int]], order: int, discount: float) -> tuple:
+def _tables(rows: list[list[int]], order: int, discount: float) -> Tables:
     grams = Counter(
         tuple(padded[i - order + 1 : i + 1])
         for line in rows
@@ -181,7 +216,7 @@ class CausalLM:
     Its words are its tokens: row i + 1 is token i, row END its end of text. `prompt`
     stands before every text. Without a word table a search encodes every candidate, so
     this is the stronger and the slower proposal. Raises DataError when the model cannot
-    be had.
+    be loaded.
     """
 
     def __init__(
@@ -190,16 +225,13 @@ class CausalLM:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(
-                name, local_files_only=local
-            )
-            model = AutoModelForCausalLM.from_pretrained(name, local_files_only=local)
+            where = {"local_files_only": local}
+            self._tokenizer = AutoTokenizer.from_pretrained(name, **where)
+            model = AutoModelForCausalLM.from_pretrained(name, **where)
         except Exception as error:  # the hub's client has a family of errors
-            why = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise DataError(
-                f"{name}: no causal language model can be had ({why}); check the name, "
-                "give a folder that save_pretrained wrote, or use NgramLM, which needs "
-                "no network"
+                f"{name}: no causal language model ({first_line(error)}); check the "
+                "name, give a save_pretrained folder, or use NgramLM, which is offline"
             ) from error
         self._end = self._tokenizer.eos_token_id
         if self._end is None:
@@ -220,6 +252,6 @@ class CausalLM:
         return torch.cat([end, log_p], dim=1)
 
     def text(self, prefix: Sequence[int]) -> str:
-        """The tokens in writing."""
+        """The tokens as a string."""
         rows = [row - 1 for row in prefix if row != END]
-        return self._tokenizer.decode(rows).strip()
+        return str(self._tokenizer.decode(rows)).strip()

@@ -9,6 +9,7 @@ firm. Each has a *public* part, which an attacker in the same trade might own, a
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -118,7 +119,10 @@ class Documents:
         keys = [label.key for label in self.labels]
         return torch.tensor([[key in r.labels for key in keys] for r in self.rows])
 
-    hot = multi_hot  # SHIM: remove after the sweep
+    def hot(self) -> Tensor:
+        """Deprecated: the name of `multi_hot` in version 0.1."""
+        warnings.warn("hot() is now multi_hot()", FutureWarning, stacklevel=2)
+        return self.multi_hot()
 
 
 def load_documents(

@@ -14,7 +14,14 @@ from .files import DataError
 from .rows import name_rows, repeats
 from .space import Space
 
-__all__ = ["LeakError", "Split", "check_disjoint", "hold_out", "unpaired"]
+__all__ = [
+    "LeakError",
+    "Split",
+    "check_disjoint",
+    "check_same_texts",
+    "hold_out",
+    "unpaired",
+]
 
 
 class LeakError(DataError):
@@ -78,7 +85,7 @@ def unpaired(
     evaluation spaces carry them. Raises LeakError when a text occurs twice, DataError
     when the rows of `a` and `b` are not the same texts or there are too few.
     """
-    _check_same_texts(a, b)
+    check_same_texts(a, b)
     n_train = _check_sizes(a.n, n_eval, n_train)
     _check_no_repeats(a, b)
     rest = a.n - n_eval
@@ -122,7 +129,8 @@ def _check_sizes(n: int, n_eval: int, n_train: int | None) -> int:
     return n_train
 
 
-def _check_same_texts(a: Space, b: Space) -> None:
+def check_same_texts(a: Space, b: Space) -> None:
+    """DataError when two spaces say, by ids or hash, that their texts differ."""
     mend = "encode one list of texts with both encoders"
     if a.n != b.n:
         raise DataError(f"{a.name} has {a.n} rows and {b.name} {b.n}; {mend}")

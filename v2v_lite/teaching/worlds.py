@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..align import AnchorConfig, SelfLearn, SelfLearnConfig, polar, procrustes
+from ..align.linalg import principal_axes
 from ..align.paired import Whitened
 from ..measure.retrieval import TIE
 from ..spaces import Space, load, unit, unpaired
@@ -52,7 +53,7 @@ REDUCED = Preset(
     centred=True,
     init="anchors",
 )  # fmt: skip
-FEW_ANCHORS = AnchorConfig(runs=4, rows=4000, clusters=32, starts=100)
+FEW_ANCHORS = AnchorConfig(n_runs=4, sample_size=4000, n_clusters=32, n_init=100)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,7 @@ def small_problem(
 
     def cut(train: Space, held: Space) -> tuple[Tensor, Tensor]:
         x, z = (unit(s.vectors - train.mean) for s in (train, held))
-        axes = torch.linalg.eigh(x.T @ x).eigenvectors.flip(1)[:, :d]
+        axes = principal_axes(x.T @ x)[:, :d]
         return unit(x @ axes), unit(z @ axes)
 
     x, held_x = cut(split.source, split.eval_source)
@@ -87,13 +88,15 @@ def on_axes(axes: int, train: Space, *others: Space) -> list[Space]:
     """Rows of all on the first principal axes of `train`, centred by its mean."""
     centred = [unit(space.vectors - train.mean) for space in (train, *others)]
     second_moments = (centred[0].T @ centred[0]).double()
-    main = torch.linalg.eigh(second_moments).eigenvectors.flip(1)[:, :axes].float()
+    main = principal_axes(second_moments)[:, :axes].float()
     return [Space.of(rows @ main, encoder=train.name) for rows in centred]
 
 
 def coarse_maps(problem: SmallProblem, seeds: int) -> Tensor:
     """A rotation per seed `(S, d, d)`: the polar factor of the anchors' map."""
-    few = AnchorConfig(runs=12, rows=3000, clusters=24, starts=60, rounds=2)
+    few = AnchorConfig(
+        n_runs=12, sample_size=3000, n_clusters=24, n_init=60, vote_rounds=2
+    )
     model = SelfLearn(SelfLearnConfig(anchors=few, phases=()))
     x, y = problem.source, problem.target
     return torch.stack([polar(model.fit(x, y, seed=k).weight) for k in range(seeds)])

@@ -4,8 +4,6 @@ Read `config` (what can be set), `step` (one update, whole) and `losses`; `train
 it all, and `Vec2Vec` is the method as a `Translator`.
 """
 
-from typing import Any
-
 from . import losses
 from .config import (
     OURS,
@@ -18,6 +16,7 @@ from .config import (
     OptimConfig,
     Preset,
     TrainerConfig,
+    preset_named,
 )
 from .distributed import Interrupted
 from .losses import GAMES, VSP, Game, VspForm, d_loss, g_loss, gradient_penalty
@@ -45,13 +44,11 @@ __all__ = [
     "SeedLinear", "SpectralFilter", "TrainResult", "Trainer", "TrainerConfig",
     "TrainingDiverged", "Vec2Vec", "VspForm", "d_loss", "discriminator_losses",
     "forward", "frozen", "g_loss", "generator_losses", "gradient_penalty", "losses",
-    "orthogonalised", "step_losses", "train", "train_step",
+    "orthogonalised", "preset_named", "step_losses", "train", "train_step",
 ]  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("PRINTED", "SOUND"):  # deprecated
-        from . import config
-
-        return getattr(config, name)
+def __getattr__(name: str) -> Preset:
+    if name in ("PRINTED", "SOUND"):  # of version 0.1
+        return preset_named(name.lower())
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,8 @@
 """Configurations: what is trained and how, as frozen dataclasses, and three presets.
 
 PAPER is the text of arXiv 2505.12540, RELEASED what its authors' code trains, OURS what
-works without luck (chapter 11). Two of them have discriminators: PAPER plays the
-vanilla game and RELEASED least squares. **OURS has no discriminator**: its density game
+works without luck (chapter 11). PAPER plays the vanilla game and RELEASED least
+squares, each with discriminators. **OURS has no discriminator**: its density game
 writes the optimal one down (`losses.density`), so a change to a discriminator's loss
 has no effect on it unless `adversarial.game` is changed too. OURS is also nearly
 linear: its adapters are matrices, and its backbone, the only non-linear part, learns at
@@ -27,14 +27,6 @@ __all__ = [
     "NetConfig", "OptimConfig", "Preset", "TrainerConfig", "from_dict", "preset_named",
 ]  # fmt: skip
 
-Norm = Literal["batch", "none"]
-LatentGame = Literal["both", "one", "none"]
-Optimizer = Literal["adam", "muon"]
-Schedule = Literal["constant", "cosine"]
-Precision = Literal["no", "fp16", "bf16"]
-MatmulPrecision = Literal["highest", "medium"]
-Init = Literal["random", "anchors", "selflearn"]
-OutputTransform = Literal["variance", "shared"]
 Config = TypeVar("Config")
 
 
@@ -48,6 +40,9 @@ class _Checked:
                 self._one_of(name, choices)
             elif isinstance(value, int | float):
                 self._require(name, value >= 0, "it must be 0 or more")
+            elif isinstance(value, tuple):
+                fine = len(value) == 2 and min(value) >= 0
+                self._require(name, fine, "give two numbers of 0 or more")
         self._check()
 
     def _check(self) -> None: ...
@@ -84,7 +79,7 @@ class NetConfig(_Checked):
     # Blocks of the backbone; the last block has two linear layers.
     backbone_depth: int = 4
     # Normalisation in the middle blocks.
-    norm: Norm = "batch"
+    norm: Literal["batch", "none"] = "batch"
     # Dropout probability, in all blocks but the first.
     dropout: float = 0.1
     # Residual connection around every block, zero-padded or cut to the block's width.
@@ -103,8 +98,9 @@ class NetConfig(_Checked):
 class AdversarialConfig(_Checked):
     """The adversarial losses and the discriminators."""
 
-    # Adversarial loss, by its name in losses.GAMES: least_squares, vanilla,
-    # relativistic and hinge train discriminators; mmd and density have none.
+    # Adversarial loss, by its name in losses.GAMES: least_squares (RELEASED), vanilla
+    # (PAPER), relativistic and hinge train discriminators; density (OURS) and mmd have
+    # no discriminator.
     game: str = "least_squares"
     # Kernel temperature of the density game.
     temperature: float = 0.06
@@ -124,7 +120,7 @@ class AdversarialConfig(_Checked):
     ensemble_size: int = 1
     # Latents that play: each space's against the others' (both), the others' against
     # the last space's (one), or none.
-    latent: LatentGame = "one"
+    latent: Literal["both", "one", "none"] = "one"
     # Weight of the R1 gradient penalty, (r1 / 2) E |grad D|^2 at real rows.
     r1: float = 0.0
     # Weight of the R2 gradient penalty, the same at fake rows.
@@ -136,10 +132,6 @@ class AdversarialConfig(_Checked):
         self._at_least(2, "depth")
         cold = "kernels underflow below 0.03; it must be 0.03 or more"
         self._require("temperature", self.temperature >= 0.03, cold)
-        for name in ("singular_value_exponent", "variance_exponent"):
-            ends = getattr(self, name)
-            fine = len(ends) == 2 and min(ends) >= 0
-            self._require(name, fine, "give two numbers of 0 or more")
         smooth, labels = self.label_smoothing, GAMES[self.game].label_smoothing
         self._require("label_smoothing", smooth < 0.5, "it must lie in [0, 0.5)")
         mend = f"the game {self.game!r} has no labels; set it to 0"
@@ -184,7 +176,7 @@ class OptimConfig(_Checked):
     """Optimisers, learning rates, batches and precision."""
 
     # The translator's optimiser: Adam, or Muon for the input adapters' matrices.
-    optimizer: Optimizer = "adam"
+    optimizer: Literal["adam", "muon"] = "adam"
     # Learning rate of the translator.
     lr: float = 2e-5
     # Momentum of Muon.
@@ -204,21 +196,20 @@ class OptimConfig(_Checked):
     # Steps; by default ten epochs of a million rows.
     steps: int = 39_062
     # Learning rate after the warm-up; cosine falls to 0.
-    schedule: Schedule = "constant"
+    schedule: Literal["constant", "cosine"] = "constant"
     # Largest norm of each seed's translator gradient; 0 does not clip.
     grad_clip: float = 0.0
     # Decay of the translator's exponential moving average; 0 keeps none.
     ema_decay: float = 0.0
     # Mixed precision on a GPU, as Accelerate names it.
-    precision: Precision = "no"
+    precision: Literal["no", "fp16", "bf16"] = "no"
     # Precision of float32 matrix products; medium may round inputs to bfloat16 or TF32.
-    matmul_precision: MatmulPrecision = "highest"
+    matmul_precision: Literal["highest", "medium"] = "highest"
 
     def _check(self) -> None:
         for name in ("lr", "d_lr", "d_eps", "slow_lr_scale"):
             self._require(name, getattr(self, name) > 0, "it must be above 0")
-        fine = len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)
-        self._require("betas", fine, "give two numbers in [0, 1)")
+        self._require("betas", max(self.betas) < 1, "give two numbers in [0, 1)")
         self._fraction("ema_decay", "momentum")
         self._at_least(1, "steps")
         self._at_least(2, "batch_size")  # one row has no Gram matrix and no variance
@@ -230,9 +221,13 @@ class Preset(_Checked):
 
     # Name in results and checkpoints.
     name: str = "custom"
+    # Layers of the translator.
     net: NetConfig = NetConfig()
+    # Adversarial loss and discriminators.
     adversarial: AdversarialConfig = AdversarialConfig()
+    # Weights and forms of the translator's losses.
     loss: LossConfig = LossConfig()
+    # Optimisers, learning rates, batches and precision.
     optim: OptimConfig = OptimConfig()
     # Centre rows by their space's training mean and normalise them again.
     centred: bool = False
@@ -240,14 +235,14 @@ class Preset(_Checked):
     # does not whiten.
     whitening_rows: float = 0.0
     # Random weights, or linear adapters from the map of this unpaired method.
-    init: Init = "random"
+    init: Literal["random", "anchors", "selflearn"] = "random"
     # k-means runs behind the anchors of the initial map.
     anchor_runs: int = 30
     # Sets of anchors to draw; the one whose rows covary most (nuclear norm) is taken.
     anchor_draws: int = 1
     # Scale of directions in translations of whitened rows: root of the target's
     # standard deviation, or how far the initial map shares each direction.
-    output_transform: OutputTransform = "variance"
+    output_transform: Literal["variance", "shared"] = "variance"
     # How far an unsupervised score must exceed that of a given initial map to replace
     # it: the best of many noisy scores would beat it by chance (chapter 12).
     min_delta: float = 0.02
@@ -408,14 +403,6 @@ def from_dict(kind: type[Config], values: Any) -> Config:
         else:
             raise ConfigError(f"{title}.{name} = {value!r}; give one like {default!r}")
     return kind(**ready)
-
-
-def __getattr__(name: str) -> Preset:
-    if name in ("PRINTED", "SOUND"):
-        new = OLD_PRESETS[name.lower()].upper()
-        warn(f"{name} is now {new}", DeprecationWarning, stacklevel=2)
-        return PRESETS[new.lower()]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _like(value: Any, default: Any) -> bool:

@@ -43,13 +43,17 @@ def build_accelerator(
     try:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
+        from accelerate.utils import is_tensorboard_available
     except ModuleNotFoundError as error:
         raise ConfigError(
             "training needs accelerate; `pip install 'v2v_lite[train]'` brings it"
         ) from error
     _check_device(device)
-    if tensorboard is not None:
-        _check_tensorboard()
+    if tensorboard is not None and not is_tensorboard_available():
+        raise ConfigError(
+            "TensorBoard is not installed; `pip install 'v2v_lite[train]'` brings it, "
+            "or train without it"
+        )
     forced = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     cpu = device == "cpu" or forced or not torch.cuda.is_available()
     options = {
@@ -133,13 +137,3 @@ def _check_device(device: str) -> None:
         )
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device 'cuda': torch finds no GPU here; use cpu or auto")
-
-
-def _check_tensorboard() -> None:
-    from accelerate.utils import is_tensorboard_available
-
-    if not is_tensorboard_available():
-        raise ConfigError(
-            "TensorBoard is not installed; `pip install 'v2v_lite[train]'` brings it, "
-            "or train without it"
-        )

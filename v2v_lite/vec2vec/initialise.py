@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from ..align.anchors import find_anchors
-from ..align.selflearn import SelfLearn, SelfLearnConfig, whitening
+from ..align.linalg import whitening
+from ..align.selflearn import SelfLearn, SelfLearnConfig
 from ..spaces.files import ConfigError, DataError
 from ..spaces.rows import unit
 from ..spaces.space import Space
@@ -60,7 +61,7 @@ def _find(
     progress: bool,
 ) -> Tensor:  # fmt: skip
     config = SelfLearnConfig()
-    config = replace(config, anchors=replace(config.anchors, runs=preset.anchor_runs))
+    config = replace(config, anchors=replace(config.anchors, n_runs=preset.anchor_runs))
     if preset.init == "anchors" and stats.whitening is not None:
         x, y = (unit(one.vectors - one.mean) for one in (source, target))
         whitenings = [whitening(z, preset.whitening_rows / len(z)) for z in (x, y)]

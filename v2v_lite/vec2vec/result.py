@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from ..align.base import Stage, Translator
-from ..align.diagnose import Diagnosis, verdict
-from ..align.paired import power
-from ..align.selflearn import whitening
+from ..align.diagnosis import Diagnosis, label_of
+from ..align.linalg import power, whitening
+from ..align.linear import mean_radius
 from ..spaces.files import ConfigError, DataError
 from ..spaces.rows import unit
 from ..spaces.space import Space
@@ -53,12 +53,11 @@ class SpaceStats:
         """Those of a training space that a preset asks for."""
         if not preset.centred:
             return cls(space.name, space.mean)
-        x = space.vectors - space.mean
-        stats = cls(space.name, space.mean, x.norm(dim=1).mean().item())
-        if not preset.whitening_rows:
-            return stats
-        matrix = whitening(unit(x), preset.whitening_rows / space.n)
-        return replace(stats, whitening=matrix)
+        radius, matrix = mean_radius(space.vectors, space.mean), None
+        if preset.whitening_rows:
+            x = unit(space.vectors - space.mean)
+            matrix = whitening(x, preset.whitening_rows / space.n)
+        return cls(space.name, space.mean, radius, matrix)
 
     def transform(self, x: Tensor) -> Tensor:
         """Rows `(n, d)` as the nets see them."""
@@ -148,19 +147,13 @@ class PairTranslator(Translator):
         return self.nets.state_dict() | extra
 
     def _restore(self, tensors: dict[str, Tensor]) -> None:
-        try:
-            config = json.loads(bytes(tensors.pop(CONFIG).tolist()))
-            means = tensors.pop("source_mean"), tensors.pop("target_mean")
-            white, back = tensors.pop("white", None), tensors.pop("back", None)
-            radius, net = float(config["scale"]), from_dict(NetConfig, config["net"])
-            widths = {"source": len(means[0]), "target": len(means[1])}
-            self.nets = Nets(widths, net, 1, torch.Generator()).requires_grad_(False)
-            self.nets.load_state_dict(tensors)
-        except (KeyError, TypeError, RuntimeError, ValueError) as error:
-            raise DataError(
-                f"not a vec2vec translator of this version ({error}); save it again, "
-                "or use the version of v2v_lite that wrote it"
-            ) from error
+        config = json.loads(bytes(tensors.pop(CONFIG).tolist()))
+        means = tensors.pop("source_mean"), tensors.pop("target_mean")
+        white, back = tensors.pop("white", None), tensors.pop("back", None)
+        radius, net = float(config["scale"]), from_dict(NetConfig, config["net"])
+        widths = {"source": len(means[0]), "target": len(means[1])}
+        self.nets = Nets(widths, net, 1, torch.Generator()).requires_grad_(False)
+        self.nets.load_state_dict(tensors)
         if (white is None) != (back is None):
             raise DataError(
                 "the whitened nets were saved by a version without an output matrix; "
@@ -228,7 +221,7 @@ class TrainResult:
     def summary(self) -> dict[str, float]:
         """Median, min and max over seeds of the scores, and the fraction of them that
         the diagnosis calls aligned."""
-        words = [verdict(score) for score in self.scores]
+        words = [label_of(score) for score in self.scores]
         return {
             "median": statistics.median(self.scores),
             "min": min(self.scores),

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..spaces.files import DataError, V2VError
+from ..spaces.files import DataError
 from ..spaces.space import Space
 from .config import Preset
 from .nets import Nets, Networks
@@ -24,7 +24,7 @@ from .optim import build_optimisers
 __all__ = ["LossMeter", "TrainState", "TrainingDiverged", "fingerprint"]
 
 
-class TrainingDiverged(V2VError):
+class TrainingDiverged(DataError):  # a V2VError alone from version 0.3
     """A loss or a weight that is not finite; the message names step and seed."""
 
 

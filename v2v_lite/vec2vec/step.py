@@ -18,7 +18,6 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +40,8 @@ Batch = dict[str, Tensor]  # name -> (S, B, d) unit rows
 Pairs = dict[tuple[str, str], Tensor]  # (source, target) -> (S, B, d)
 Losses = dict[str, Tensor]  # name -> (S,)
 Optimisers = dict[str, torch.optim.Optimizer]
+# "adv" or "latent_adv", the discriminator, real rows or latents, and fake ones.
+Contest = tuple[str, Discriminator | None, Tensor, list[Tensor]]
 
 
 class Engine:
@@ -210,7 +211,7 @@ def generator_losses(
             _add(terms, "cycle", value / number)
     for contest in _contests(networks, output):
         for value in _fool(config.adversarial, contest):
-            _add(terms, contest.term, value / len(contest.fakes))
+            _add(terms, contest[0], value / len(contest[3]))
     weighted = [getattr(loss, f"{name}_weight") * v for name, v in terms.items()]
     return terms | {"generator": sum(weighted, _zero(output))}
 
@@ -229,15 +230,6 @@ def step_losses(networks: Networks, batch: Batch, config: Preset) -> Losses:
 # ---- the parts of the losses
 
 
-class Contest(NamedTuple):
-    """Real rows or latents against fake ones, and the discriminator between them."""
-
-    term: str  # "adv" or "latent_adv"
-    discriminator: Discriminator | None
-    real: Tensor
-    fakes: list[Tensor]
-
-
 def _contests(networks: Networks, output: ForwardOutput) -> Iterator[Contest]:
     """Every adversarial contest: of each space's rows, then of latents."""
     discriminators = iter(networks.discriminators())
@@ -245,16 +237,16 @@ def _contests(networks: Networks, output: ForwardOutput) -> Iterator[Contest]:
         others = [other for other in output.rows if other != name]
         fakes = [networks.filtered(name, output.translations[o, name]) for o in others]
         real = networks.filtered(name, output.rows[name])
-        yield Contest("adv", next(discriminators, None), real, fakes)
+        yield "adv", next(discriminators, None), real, fakes
     for name in networks.latent_spaces:
         fakes = [z for other, z in output.latents.items() if other != name]
         real = output.latents[name]
-        yield Contest("latent_adv", next(discriminators, None), real, fakes)
+        yield "latent_adv", next(discriminators, None), real, fakes
 
 
 def _fool(config: AdversarialConfig, contest: Contest) -> list[Tensor]:
     """The translator's adversarial loss `(S,)` on each of the fakes."""
-    discriminator, real, fakes = contest.discriminator, contest.real, contest.fakes
+    _, discriminator, real, fakes = contest
     real = real.detach()
     game = GAMES[config.game]
     if discriminator is None:

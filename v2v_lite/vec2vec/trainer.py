@@ -29,27 +29,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..align.diagnose import Diagnosis, diagnose
-from ..align.sinkhorn import coarse_products
+from ..align.diagnosis import Diagnosis, diagnose
+from ..align.sinkhorn import reduced_precision_matmul
 from ..spaces.files import ConfigError, write_json
 from ..spaces.space import Space
-from . import checkpoint, distributed, initialise
+from . import checkpoint, distributed, initialise, step
 from .config import OURS, Preset, TrainerConfig
 from .initialise import Maps, Saved, initial_maps
 from .nets import Nets
 from .result import PairTranslator, SpaceStats, TrainResult, output_matrices
 from .state import TrainingDiverged, TrainState, fingerprint
-from .step import (
-    Batch,
-    Batches,
-    Engine,
-    Losses,
-    clip_by_seed,
-    derive_seed,
-    set_learning_rates,
-    train_step,
-    update_ema,
-)
+from .step import Batch, Engine, Losses
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -179,7 +169,7 @@ class Trainer(Engine):
                 self.accelerator.scaler.load_state_dict(saved[1]["scaler"])
         self.optimisers = {k: prepare(v) for k, v in self.state.optimisers.items()}
         rows = {k: stats[k].transform(s.vectors) for k, s in self.spaces.items()}
-        self.batches = Batches(rows, seeds, preset.optim.batch_size)
+        self.batches = step.Batches(rows, seeds, preset.optim.batch_size)
         networks = self.state.networks
         for name, one in stats.items():
             matrix = output_matrices(one, preset, networks.filter_of(name))
@@ -207,17 +197,19 @@ class Trainer(Engine):
     def step(self) -> Losses:
         """Draw a batch and make one `train_step`; the losses `{name: (S,)}`."""
         state, optim = self.state, self.preset.optim
-        set_learning_rates(self.optimisers, optim, state.step)
+        step.set_learning_rates(self.optimisers, optim, state.step)
         state.networks.set_progress(state.step / optim.steps)
         size = self.micro_batch_size * self.accumulation
         first = self.accelerator.process_index * size
         batch = self.batches.at(state.step, slice(first, first + size))
-        losses = train_step(state.networks, self.optimisers, batch, self.preset, self)
+        losses = step.train_step(
+            state.networks, self.optimisers, batch, self.preset, self
+        )
         if self.accelerator.num_processes > 1:
             distributed.average_buffers(self.accelerator, state.networks.nets)
         state.step += 1
         if state.ema is not None:
-            update_ema(state.ema, state.networks.nets, optim.ema_decay, state.step)
+            step.update_ema(state.ema, state.networks.nets, optim.ema_decay, state.step)
         return losses
 
     def micro_batches(self, batch: Batch) -> Iterator[Batch]:
@@ -226,7 +218,8 @@ class Trainer(Engine):
         size, state = self.micro_batch_size, self.state
         first = self.accelerator.process_index * size * self.accumulation
         for at in range(0, size * self.accumulation, size):
-            torch.manual_seed(derive_seed(*state.seeds, state.step, first + at))
+            seed = step.derive_seed(*state.seeds, state.step, first + at)
+            torch.manual_seed(seed)
             yield {name: rows[:, at : at + size] for name, rows in batch.items()}
 
     def autocast(self) -> AbstractContextManager:
@@ -245,7 +238,7 @@ class Trainer(Engine):
             distributed.average_gradients(self.accelerator, weights)
         if clip:
             self.accelerator.unscale_gradients(optimiser)
-            clip_by_seed(weights, clip)
+            step.clip_by_seed(weights, clip)
         optimiser.step()
         optimiser.zero_grad()
 
@@ -291,7 +284,7 @@ class Trainer(Engine):
         try:
             with (
                 torch.random.fork_rng(devices),
-                coarse_products() if reduced else nullcontext(),
+                reduced_precision_matmul() if reduced else nullcontext(),
                 tqdm(desc="train", **bar) as shown,
             ):
                 yield shown
@@ -331,9 +324,9 @@ class Trainer(Engine):
             lost = (~whole).nonzero().flatten().tolist()
             found = (state.step, "of the next step", lost[0]) if lost else None
         if found is not None:
-            step, name, k = found
+            at, name, k = found
             raise TrainingDiverged(
-                f"step {step}: the loss {name!r} of seed {state.seeds[k]} is not "
+                f"step {at}: the loss {name!r} of seed {state.seeds[k]} is not "
                 f"finite; {self._kept()}. Lower optim.lr or optim.d_lr, set "
                 "optim.grad_clip, or use precision 'no' or 'bf16'"
             )
@@ -381,7 +374,7 @@ class Trainer(Engine):
             models = [self.translator(state.best, k, *pair) for k in range(count)]
             rows.append(
                 [
-                    diagnose(model, *sides, rivals=models[:k] + models[k + 1 :])
+                    diagnose(model, *sides, other_seeds=models[:k] + models[k + 1 :])
                     for k, model in enumerate(models)
                 ]
             )

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 
 from ..align.base import Stage
-from ..align.registry import register
 from ..spaces.space import Space
 from .config import Preset
 from .result import PairTranslator, TrainResult
@@ -15,13 +14,14 @@ from .trainer import train
 __all__ = ["Vec2Vec"]
 
 
-@register
 class Vec2Vec(PairTranslator):
     """Train by a preset (OURS) between two unpaired spaces, and keep the best seed.
 
     `fit` is `trainer.train` without a folder; what a training with more spaces, seeds
     or checkpoints has found becomes a Vec2Vec by `from_result`.
     """
+
+    name = "vec2vec"
 
     def __init__(self, preset: Preset | None = None, seeds: int = 1) -> None:
         super().__init__()

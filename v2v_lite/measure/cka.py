@@ -1,4 +1,4 @@
-r"""What the global similarities need of one side, and how two sides compare.
+r"""Global similarities, in two halves: features of one side, comparison of two sides.
 
 With centred rows X `(n, d_a)`, Y `(n, d_b)` and kernels $K = XX^\top$, $L = YY^\top$,
 everything linear follows from $X^\top Y$, since $\mathrm{tr}(KL) = \lVert X^\top Y
@@ -25,19 +25,22 @@ import torch
 from torch import Tensor
 
 from ..spaces.files import DataError
-from .neighbors import BLOCK, spans
+from .neighbors import BLOCK, blocks
+from .nulls import Order, measure, no_chance
+
+__all__ = ["cka", "cka_rbf", "cka_unbiased", "procrustes_distance", "rsa", "svcca"]
 
 RSA_ROWS = 8192  # beyond, the ranks of all n(n-1)/2 distances pass 4 GB
 SAMPLE = 2048  # rows whose distances set the width of an RBF kernel
 FLAT = 1e-10  # of the largest variance: a direction below has none in float64
 
 
-def moved(x: Tensor, order: Tensor | None) -> Tensor:
+def permute(x: Tensor, order: Tensor | None) -> Tensor:
     """Rows of `x` in `order`, or as they are."""
     return x if order is None else x[order.to(x.device)]
 
 
-def spread(x: Tensor, k: int = 0) -> Tensor:
+def centred_factor(x: Tensor, k: int = 0) -> Tensor:
     """Centred float64 rows; wider than many, in the coordinates of their own span.
 
     QR of X' gives X = R'Q', and R' `(n, n)` has X's inner products.
@@ -58,34 +61,45 @@ class Linear:
 
 
 def linear(x: Tensor, k: int = 0) -> Linear:
-    """The side of linear CKA."""
-    x = spread(x)
+    """The features of linear CKA."""
+    x = centred_factor(x)
     p = torch.linalg.vector_norm(x, dim=1).square_()
     return Linear(x, p, _square(x.T @ x))
 
 
-def biased(a: Linear, b: Linear, order: Tensor | None) -> float:
-    """Linear CKA from biased HSIC."""
-    return _square(a.x.T @ moved(b.x, order)) / math.sqrt(a.energy * b.energy)
-
-
-def biased_chance(a: Linear, b: Linear) -> float:
+def cka_chance(a: Linear, b: Linear) -> float:
     r"""Exact: $\mathrm{tr}K\,\mathrm{tr}L / ((n-1)\lVert K\rVert\lVert L\rVert)$."""
     norms = math.sqrt(a.energy * b.energy)
     return (a.p.sum() * b.p.sum()).item() / ((len(a.p) - 1) * norms)
 
 
-def unbiased(a: Linear, b: Linear, order: Tensor | None) -> float:
-    """Linear CKA from unbiased HSIC."""
-    cross = _square(a.x.T @ moved(b.x, order))
+@measure(linear, cka_chance)
+def cka(a: Linear, b: Linear, order: Order) -> float:
+    r"""Linear CKA, biased: $\lVert X^\top Y \rVert^2 / (\lVert X^\top X \rVert\,\lVert
+    Y^\top Y \rVert)$ of centred rows (Kornblith et al. 2019, arXiv 1905.00414).
+
+    Tends to 1 by itself as d/n grows: chance says how far it has come.
+    """
+    return _square(a.x.T @ permute(b.x, order)) / math.sqrt(a.energy * b.energy)
+
+
+@measure(linear, no_chance)
+def cka_unbiased(a: Linear, b: Linear, order: Order) -> float:
+    r"""Linear CKA with unbiased HSIC (Song et al. 2012, eq. 5); chance 0, may be < 0.
+
+    In feature space, O(n d^2), by the formula at the top of this file.
+    """
+    cross = _square(a.x.T @ permute(b.x, order))
     own = (_hsic(side.energy, side.p, side.p) for side in (a, b))
-    return _hsic(cross, a.p, moved(b.p, order)) / math.sqrt(math.prod(own))
+    return _hsic(cross, a.p, permute(b.p, order)) / math.sqrt(math.prod(own))
 
 
-def basis(x: Tensor, k: int = 0, variance: float = 0.99) -> Tensor:
+def pca_basis(x: Tensor, k: int = 0, variance: float = 0.99) -> Tensor:
     """Orthonormal columns `(n, r)`: the fewest principal scores of X that together
     have this share of its variance."""
-    x = spread(x)
+    if not 0 < variance <= 1:
+        raise DataError(f"variance = {variance}; give a share above 0, up to 1")
+    x = centred_factor(x)
     values, vectors = torch.linalg.eigh(x.T @ x)
     values, vectors = values.flip(0), vectors.flip(1)
     seen = values.cumsum(0) / values.sum()
@@ -94,21 +108,26 @@ def basis(x: Tensor, k: int = 0, variance: float = 0.99) -> Tensor:
     return x @ (vectors[:, :rank] / values[:rank].sqrt())
 
 
-def canonical(a: Tensor, b: Tensor, order: Tensor | None) -> float:
-    """Mean canonical correlation of two bases."""
-    found = torch.linalg.svdvals(a.T @ moved(b, order))
+@measure(pca_basis)
+def svcca(a: Tensor, b: Tensor, order: Order) -> float:
+    r"""Mean canonical correlation of the principal directions that hold `variance` of
+    each side (Raghu et al. 2017, arXiv 1706.05806); near 1 by chance unless n >> d."""
+    found = torch.linalg.svdvals(a.T @ permute(b, order))
     return found.clamp_max(1).mean().item()
 
 
-def sized(x: Tensor, k: int = 0) -> Tensor:
+def frobenius_normalise(x: Tensor, k: int = 0) -> Tensor:
     """Centred rows of Frobenius norm 1."""
-    x = spread(x)
+    x = centred_factor(x)
     return x / x.norm()
 
 
-def procrustean(a: Tensor, b: Tensor, order: Tensor | None) -> float:
-    """Squared Procrustes distance of two sized clouds."""
-    return max(2 - 2 * torch.linalg.svdvals(a.T @ moved(b, order)).sum().item(), 0.0)
+@measure(frobenius_normalise, best=0.0)
+def procrustes_distance(a: Tensor, b: Tensor, order: Order) -> float:
+    r"""$\min_Q \lVert XQ - Y \rVert^2 = 2 - 2 \lVert X^\top Y \rVert_*$ over (semi-)
+    orthogonal Q, both sides centred and of Frobenius norm 1 (Ding et al. 2021, arXiv
+    2108.01661): 0 for equals, 2 at most."""
+    return max(2 - 2 * torch.linalg.svdvals(a.T @ permute(b, order)).sum().item(), 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +143,7 @@ class RBF:
 
 
 def rbf(x: Tensor, k: int = 0) -> RBF:
-    """The side of RBF CKA; sigma is the median distance among up to 2,048 rows."""
+    """The features of RBF CKA; sigma is the median distance among up to 2,048 rows."""
     # float64 would double the time of n^2 exponentials for digits beyond the sixth.
     x = (x - x.mean(dim=0)).float()
     p = x.square().sum(dim=1)
@@ -144,22 +163,24 @@ def rbf(x: Tensor, k: int = 0) -> RBF:
     return RBF(x, p, side.rate, side.sums, norm)
 
 
-def rbf_biased(a: RBF, b: RBF, order: Tensor | None) -> float:
-    """RBF CKA from biased HSIC."""
-    sums = moved(b.sums, order)
-    b = RBF(moved(b.x, order), moved(b.p, order), b.rate, sums, b.norm)
+def rbf_chance(a: RBF, b: RBF) -> float:
+    """As `cka_chance`; the trace of a centred kernel is n - 1'K1 / n."""
+    n = len(a.x)
+    traces = [n - side.sums.sum().item() / n for side in (a, b)]
+    return math.prod(traces) / ((n - 1) * a.norm * b.norm)
+
+
+@measure(rbf, rbf_chance)
+def cka_rbf(a: RBF, b: RBF, order: Order) -> float:
+    r"""CKA, biased, with $K_{ij} = e^{-\lVert x_i - x_j \rVert^2 / 2\sigma^2}$, sigma
+    the median distance. O(n^2 d), for the value and again for each permutation."""
+    sums = permute(b.sums, order)
+    b = RBF(permute(b.x, order), permute(b.p, order), b.rate, sums, b.norm)
     total = 0.0
     for rows, columns, weight in _upper(len(a.x)):
         block = _kernel(a, rows, columns).mul_(_kernel(b, rows, columns))
         total += weight * block.sum(dtype=torch.float64).item()
     return _centred(total, a.sums, sums) / (a.norm * b.norm)
-
-
-def rbf_chance(a: RBF, b: RBF) -> float:
-    """As `biased_chance`; the trace of a centred kernel is n - 1'K1 / n."""
-    n = len(a.x)
-    traces = [n - side.sums.sum().item() / n for side in (a, b)]
-    return math.prod(traces) / ((n - 1) * a.norm * b.norm)
 
 
 def distance_ranks(x: Tensor, k: int = 0) -> Tensor:
@@ -187,10 +208,12 @@ def distance_ranks(x: Tensor, k: int = 0) -> Tensor:
     return square.add_(square.T.clone())
 
 
-def same_order(a: Tensor, b: Tensor, order: Tensor | None) -> float:
-    """Spearman correlation of two sides' distances."""
+@measure(distance_ranks, no_chance)
+def rsa(a: Tensor, b: Tensor, order: Order) -> float:
+    r"""Spearman correlation of the two sides' distances $\lVert x_i - x_j \rVert$, i <
+    j (Kriegeskorte et al. 2008); chance 0. n up to 8,192, about 3 GB there."""
     total = 0.0
-    for rows in spans(len(a), BLOCK // 4):
+    for rows in blocks(len(a), BLOCK // 4):
         part = b[rows] if order is None else b[order[rows]][:, order]
         total += (a[rows] * part).sum().item()
     return total
@@ -214,8 +237,8 @@ def _centred(total: float, k: Tensor, m: Tensor) -> float:
 
 def _upper(n: int) -> Iterator[tuple[slice, slice, int]]:
     # Blocks on and above the diagonal; those above count twice.
-    for rows in spans(n, BLOCK):
-        for columns in spans(n, BLOCK):
+    for rows in blocks(n, BLOCK):
+        for columns in blocks(n, BLOCK):
             if columns.start >= rows.start:
                 yield rows, columns, 1 + (columns.start > rows.start)
 

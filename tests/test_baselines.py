@@ -1,4 +1,4 @@
-"""The methods that have learned nothing."""
+"""The baselines that learn nothing."""
 
 import pytest
 import torch

@@ -17,7 +17,7 @@ from v2v_lite.align import (
     Translator,
     TransportConfig,
 )
-from v2v_lite.align.transport import sinkhorn
+from v2v_lite.align.ot import sinkhorn
 from v2v_lite.measure import score
 from v2v_lite.spaces import DataError, Space, unit
 
@@ -66,14 +66,14 @@ def test_in_shared_coordinates_every_row_is_found(name):
 @pytest.mark.parametrize("widths", [(6, 6), (5, 8)])
 def test_the_assignment_is_scipys_for_padded_cosines(widths):
     a, b = cloud(30, widths[0]), cloud(30, widths[1], seed=9)
-    found = Hungarian(TransportConfig(neighbours=1)).fit(a, b).translate(a)
+    found = Hungarian(TransportConfig(n_neighbors=1)).fit(a, b).translate(a)
     rows, columns = linear_sum_assignment(-cosines(a, b))
     torch.testing.assert_close(found[rows], b.vectors[columns], atol=1e-5, rtol=0)
 
 
 def test_earth_movers_answer_with_barycentres_of_the_best_plan():
     a, b = cloud(20), cloud(50, seed=9)
-    model = EarthMover(TransportConfig(neighbours=1)).fit(a, b)
+    model = EarthMover(TransportConfig(n_neighbors=1)).fit(a, b)
     cost = 1 - cosines(a, b)
     plan = ot.emd(np.full(20, 1 / 20), np.full(50, 1 / 50), cost)
     want = unit(torch.from_numpy(plan @ b.vectors.double().numpy()))
@@ -84,10 +84,10 @@ def test_earth_movers_answer_with_barycentres_of_the_best_plan():
 def test_sinkhorn_goes_from_the_assignment_to_the_mean():
     a, b = cloud(30), cloud(30, seed=9)
     cold, hot = (
-        Sinkhorn(TransportConfig(epsilon=e, neighbours=1)).fit(a, b).translate(a)
+        Sinkhorn(TransportConfig(epsilon=e, n_neighbors=1)).fit(a, b).translate(a)
         for e in (0.002, 1e4)
     )
-    exact = Hungarian(TransportConfig(neighbours=1)).fit(a, b).translate(a)
+    exact = Hungarian(TransportConfig(n_neighbors=1)).fit(a, b).translate(a)
     assert (cold * exact).sum(1).mean() > 0.99
     mean = unit(b.vectors.mean(dim=0)).expand_as(hot)
     torch.testing.assert_close(hot, mean, atol=1e-3, rtol=0)
@@ -103,12 +103,12 @@ def test_high_cosine_finds_nothing():
     assert found.cosine.mean > 0.9 and found.foscttm.mean > 0.3
 
 
-def test_through_a_good_translator_the_cost_has_a_meaning():
+def test_after_a_good_translator_the_cost_has_a_meaning():
     a = cloud(60)
     b, order = copy(a, 8)
     back = order.argsort()
-    through = Procrustes().fit(a, b.take(back))
-    found = Hungarian(TransportConfig(neighbours=1), through=through).fit(a, b)
+    premap = Procrustes().fit(a, b.take(back))
+    found = Hungarian(TransportConfig(n_neighbors=1), premap=premap).fit(a, b)
     assert (found.translate(a) * b.vectors[back]).sum(1).min() > 0.999
 
 
@@ -139,12 +139,12 @@ def test_the_plan_is_no_worse_than_pots_own_start():
 def test_more_starts_end_no_higher_and_the_seed_decides():
     a, b = cloud(25), cloud(25, seed=9)
     few, many, again = (
-        EntropicGromov(TransportConfig(epsilon=0.005, starts=k)).fit(a, b, seed=1)
+        EntropicGromov(TransportConfig(epsilon=0.005, n_init=k)).fit(a, b, seed=1)
         for k in (1, 5, 5)
     )
     ends = [model.history[0].objective for model in (few, many, again)]
     assert ends[1] <= ends[0] and ends[1] == ends[2]
-    assert torch.equal(many.images, again.images)
+    assert torch.equal(many.projected, again.projected)
 
 
 @pytest.mark.parametrize("moved", [0.0, 1e4])
@@ -160,7 +160,7 @@ def test_a_cold_plan_leaves_no_row_out_wherever_its_costs_lie(moved):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_new_row_lies_between_its_neighbours_translations(name):
     a, b = cloud(40), cloud(40, 4, seed=9)
-    model = METHODS[name](TransportConfig(neighbours=2, epsilon=0.1)).fit(a, b)
+    model = METHODS[name](TransportConfig(n_neighbors=2, epsilon=0.1)).fit(a, b)
     x = unit(a.vectors - a.mean)
     i, j = 0, int((x @ x[0]).topk(2).indices[1])
     new = unit(x[i] + x[j]) * 0.3 + a.mean
@@ -168,14 +168,16 @@ def test_a_new_row_lies_between_its_neighbours_translations(name):
     found = model.translate(new[None])[0]
     cosine = x[near] @ unit(new / new.norm() - a.mean)
     weight = 1 / (2 - 2 * cosine + 1e-5)
-    want = unit(weight @ model.images[near])
+    want = unit(weight @ model.projected[near])
     torch.testing.assert_close(found, want, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_row_as_the_batch_and_saved_as_loaded(name, tmp_path):
     a, b = cloud(30), cloud(30, 4, seed=9)
-    model = METHODS[name](TransportConfig(rows=20, epsilon=0.1)).fit(a, b, seed=3)
+    model = METHODS[name](TransportConfig(sample_size=20, epsilon=0.1)).fit(
+        a, b, seed=3
+    )
     batch = model.translate(a)
     alone = torch.cat([model.translate(row[None]) for row in a.vectors])
     torch.testing.assert_close(alone, batch, atol=1e-5, rtol=0)
@@ -183,7 +185,9 @@ def test_one_row_as_the_batch_and_saved_as_loaded(name, tmp_path):
     model.save(tmp_path)
     again = Translator.load(tmp_path)
     assert type(again) is METHODS[name] and torch.equal(again.translate(a), batch)
-    other = METHODS[name](TransportConfig(rows=20, epsilon=0.1)).fit(a, b, seed=3)
+    other = METHODS[name](TransportConfig(sample_size=20, epsilon=0.1)).fit(
+        a, b, seed=3
+    )
     assert torch.equal(other.translate(a), batch)
 
 
@@ -194,17 +198,17 @@ def test_rows_that_no_one_was_left_for_take_their_neighbours():
 
 
 def test_bad_input():
-    with pytest.raises(DataError, match="rows must be"):
-        TransportConfig(rows=1)
-    with pytest.raises(DataError, match="starts >= 1"):
-        TransportConfig(starts=0)
+    with pytest.raises(DataError, match="sample_size = 1"):
+        TransportConfig(sample_size=1)
+    with pytest.raises(DataError, match="n_init = 0"):
+        TransportConfig(n_init=0)
     with pytest.raises(DataError, match="epsilon = 0"):
         TransportConfig(epsilon=0)
     with pytest.raises(DataError, match="needs 2"):
         Hungarian().fit(cloud(1), cloud(5))
-    with pytest.raises(DataError, match="alike"):
+    with pytest.raises(DataError, match="all 5 rows are the same"):
         GromovWasserstein().fit(torch.ones(5, 4), cloud(5))
     for width in (4, 9):
         wrong = Procrustes().fit(cloud(20), cloud(20, width))
         with pytest.raises(DataError, match=f"{width} dimensions"):
-            Hungarian(through=wrong).fit(cloud(20), cloud(20, 5))
+            Hungarian(premap=wrong).fit(cloud(20), cloud(20, 5))

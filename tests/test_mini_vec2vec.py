@@ -1,4 +1,4 @@
-"""The peer on small sets: it aligns, it is seeded, its stages tell their objective."""
+"""mini-vec2vec on small sets: it aligns, is seeded, and its stages have objectives."""
 
 import itertools
 
@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from v2v_lite.align import METHODS, MiniConfig, MiniVec2Vec, Translator
-from v2v_lite.align.mini import match_two_opt
+from v2v_lite.align.mini_vec2vec import match_two_opt
 from v2v_lite.measure import score
 from v2v_lite.spaces.files import DataError
 from v2v_lite.spaces.space import Space
 
 SMALL = MiniConfig(
-    runs=10,
-    clusters=12,
-    starts=20,
-    neighbours=15,
-    refine=20,
-    batch=400,
+    n_runs=10,
+    n_clusters=12,
+    n_init=20,
+    n_neighbors=15,
+    refine_iters=20,
+    batch_size=400,
     fine_clusters=60,
 )
 
@@ -45,7 +45,7 @@ def test_it_aligns_without_a_pair(tmp_path):
     assert not model.paired and found.pool == 300
     assert found.rank.mean < 15 and found.centred_cosine.mean > 0.8
     names = [stage.name for stage in model.history]
-    assert names == ["anchors", "read-out", "refine 1", "refine 2"]
+    assert names == ["anchors", "initial map", "refine 1", "refine 2"]
     assert all(0 < s.objective <= 1.001 and s.seconds > 0 for s in model.history)
     model.save(tmp_path)
     again = Translator.load(tmp_path)
@@ -79,14 +79,18 @@ def test_two_opt_finds_the_best_of_all_orders():
 
 def test_fewer_rows_than_sizes_are_enough_but_not_than_clusters():
     source, target, held, _ = two_views(n=60)
-    model = MiniVec2Vec(MiniConfig(runs=2, starts=2, refine=0)).fit(source, target)
+    model = MiniVec2Vec(MiniConfig(n_runs=2, n_init=2, refine_iters=0)).fit(
+        source, target
+    )
     assert model.translate(held).shape == (300, 16)
-    assert [s.name for s in model.history] == ["anchors", "read-out", "refine 2"]
+    assert [s.name for s in model.history] == ["anchors", "initial map", "refine 2"]
     with pytest.raises(DataError, match="19 rows cannot make 20 clusters"):
         MiniVec2Vec().fit(source.take(slice(0, 19)), target)
 
 
-@pytest.mark.parametrize("key", ["runs", "sample", "clusters", "starts", "neighbours"])
+@pytest.mark.parametrize(
+    "key", ["n_runs", "sample_size", "n_clusters", "n_init", "n_neighbors"]
+)
 def test_sizes_are_checked(key):
     with pytest.raises(DataError, match=f"{key} = 0"):
         MiniConfig(**{key: 0})
@@ -96,5 +100,6 @@ def test_sizes_are_checked(key):
 
 def test_the_papers_sizes_are_the_defaults():
     c = MiniConfig()
-    assert (c.runs, c.clusters, c.starts, c.neighbours) == (30, 20, 30, 50)
-    assert (c.sample, c.refine, c.fine_clusters, c.blend) == (10_000, 100, 500, 0.5)
+    assert (c.n_runs, c.n_clusters, c.n_init, c.n_neighbors) == (30, 20, 30, 50)
+    assert (c.sample_size, c.refine_iters) == (10_000, 100)
+    assert (c.fine_clusters, c.blend) == (500, 0.5)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from v2v_lite.align import Procrustes, RandomRotation
-from v2v_lite.align.diagnose import closeness, combine, diagnose, verdict
+from v2v_lite.align import Procrustes, RandomRotation, diagnose
+from v2v_lite.align.diagnosis import combined_score, label_of, nearest_neighbor_score
 from v2v_lite.spaces import DataError, Space, load, unit, unpaired
 
 
@@ -43,13 +43,13 @@ def test_the_score_falls_as_the_map_is_spoiled(split, good):
 
 
 def test_agreement_is_the_mean_cosine_of_the_translations(split, good):
-    rival = Procrustes().fit(
+    other = Procrustes().fit(
         load("minilm").take(slice(9000, 12_000)),
         load("granite").take(slice(9000, 12_000)),
     )
     source, target = split.unseen()
-    found = diagnose(good, source, target, rivals=[rival])
-    cores = [unit(m.translate(source) - target.mean) for m in (good, rival)]
+    found = diagnose(good, source, target, other_seeds=[other])
+    cores = [unit(m.translate(source) - target.mean) for m in (good, other)]
     by_hand = (cores[0] * cores[1]).sum(1).mean().item()
     assert found.agreement == pytest.approx(by_hand, abs=1e-4)
     alone = diagnose(good, source, target)
@@ -68,18 +68,26 @@ def test_closeness_of_the_same_cloud_is_one_and_of_a_turned_one_zero():
     axes = torch.linspace(1, 0.05, 12)
     cloud = unit(torch.randn(1600, 12, generator=g) * axes + 0.3 * axes)
     turned, _ = torch.linalg.qr(torch.randn(12, 12, generator=g))
-    assert closeness(cloud[:800], cloud[800:], g) == pytest.approx(1, abs=0.1)
-    assert closeness(cloud[:800] @ turned, cloud[800:], g) < 0.6
+    assert nearest_neighbor_score(cloud[:800], cloud[800:], g) == pytest.approx(
+        1, abs=0.1
+    )
+    assert nearest_neighbor_score(cloud[:800] @ turned, cloud[800:], g) < 0.6
 
 
 def test_scores_are_within_their_range_and_words_follow():
-    assert combine(2.0, 3.0) == 1
-    assert combine(-1.0, 0.5) == 0
-    assert combine(0.49, 0.49, 1.0) == pytest.approx(0.49)
-    assert [verdict(s) for s in (0.9, 0.38, 0.1)] == ["aligned", "partial", "failed"]
+    assert combined_score(2.0, 3.0) == 1
+    assert combined_score(-1.0, 0.5) == 0
+    assert combined_score(0.49, 0.49, 1.0) == pytest.approx(0.49)
+    assert [label_of(s) for s in (0.9, 0.38, 0.1)] == ["aligned", "partial", "failed"]
 
 
 def test_few_rows_are_refused(good):
     few = Space.of(torch.randn(30, 384))
     with pytest.raises(DataError, match="40 a side"):
         diagnose(good, few, few)
+
+
+def test_any_function_of_rows_can_be_diagnosed(split, good):
+    sides = split.unseen()
+    found = diagnose(lambda rows: good.translate(rows), *sides, n=300)
+    assert found == diagnose(good, *sides, n=300)

@@ -15,11 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from ..spaces.files import DataError
 
-SEED_ROWS = 8  # rows a cluster that k-means++ looks at; more buys nothing measurable
+__all__ = ["Clusters", "kmeans", "kmeans_runs"]
+
+SEED_ROWS = 8  # rows per cluster that k-means++ draws from; more gains nothing
 BLOCK = 8192  # rows whose products with all means exist at a time
 
 
@@ -38,57 +40,40 @@ class Clusters:
 
 
 def kmeans(
-    x: Tensor,
-    n_clusters: int,
-    *,
-    generator: torch.Generator,
-    iterations: int = 50,
-    init: Tensor | None = None,
-    tolerance: float = 1e-4,
-) -> Clusters:
+    x: Tensor, n_clusters: int, *, generator: Generator, n_iter: int = 50,
+    init: Tensor | None = None, tolerance: float = 1e-4,
+) -> Clusters:  # fmt: skip
     """Cluster unit rows `(n, d)`; `init` `(c, d)` are means to start from.
 
-    Stops after `iterations`, or when the objective falls by less than a share of
+    Stops after `n_iter`, or when the objective falls by less than a share of
     `tolerance`. Raises DataError when there are fewer rows than clusters.
 
     >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
-    >>> found = kmeans(x, 2, generator=torch.Generator().manual_seed(0))
+    >>> found = kmeans(x, 2, generator=Generator().manual_seed(0))
     >>> bool(found.labels[0] == found.labels[2] != found.labels[1])
     True
     """
-    start = None if init is None else init[None]
     many = kmeans_runs(
-        x,
-        n_clusters,
-        1,
-        generator=generator,
-        iterations=iterations,
-        init=start,
-        tolerance=tolerance,
-    )
+        x, n_clusters, 1, generator=generator, n_iter=n_iter, tolerance=tolerance,
+        init=None if init is None else init[None],
+    )  # fmt: skip
     return Clusters(many.centroids[0], many.labels[0], many.objective[0])
 
 
 def kmeans_runs(
-    x: Tensor,
-    n_clusters: int,
-    runs: int,
-    *,
-    generator: torch.Generator,
-    iterations: int = 50,
-    init: Tensor | None = None,
-    tolerance: float = 1e-4,
-) -> Clusters:
-    """`runs` independent clusterings of the same rows as one program.
+    x: Tensor, n_clusters: int, n_runs: int, *, generator: Generator, n_iter: int = 50,
+    init: Tensor | None = None, tolerance: float = 1e-4,
+) -> Clusters:  # fmt: skip
+    """`n_runs` independent clusterings of the same rows as one program.
 
-    `init` is `(runs, c, d)`. A run that has converged is carried along until all have.
+    `init` is `(n_runs, c, d)`. A run that has converged goes on until all have.
     """
-    _check(x, n_clusters, runs, init)
-    means = _plus_plus(x, n_clusters, runs, generator) if init is None else init.clone()
+    _check(x, n_clusters, n_runs, init)
+    means = _plus_plus(x, n_clusters, n_runs, generator) if init is None else init
     square = (x * x).sum(dim=1)
     labels, distances = _nearest(x, square, means)
     objective = distances.mean(dim=1)
-    for _ in range(iterations):
+    for _ in range(n_iter):
         means = _means(x, labels, distances, means)
         labels, distances = _nearest(x, square, means)
         before, objective = objective, distances.mean(dim=1)
@@ -100,21 +85,18 @@ def kmeans_runs(
 def _check(x: Tensor, n_clusters: int, runs: int, init: Tensor | None) -> None:
     if x.ndim != 2:
         raise DataError(f"rows of shape {tuple(x.shape)}, but (n, d) is needed")
+    n, d = x.shape
     if n_clusters < 1 or runs < 1:
-        raise DataError(
-            f"{n_clusters} clusters in {runs} runs; both must be at least 1"
-        )
-    if x.shape[0] < n_clusters:
-        raise DataError(
-            f"{x.shape[0]} rows cannot make {n_clusters} clusters; give more rows or "
-            "ask for fewer clusters"
-        )
-    expected = (runs, n_clusters, x.shape[1])
+        raise DataError(f"{n_clusters} clusters in {runs} runs; at least 1 is needed")
+    if n < n_clusters:
+        mend = "give more rows or ask for fewer clusters"
+        raise DataError(f"{n} rows cannot make {n_clusters} clusters; {mend}")
+    expected = (runs, n_clusters, d)
     if init is not None and tuple(init.shape) != expected:
         raise DataError(f"init has shape {tuple(init.shape)}, but {expected} is needed")
 
 
-def _plus_plus(x: Tensor, c: int, runs: int, generator: torch.Generator) -> Tensor:
+def _plus_plus(x: Tensor, c: int, runs: int, generator: Generator) -> Tensor:
     # Each next seed is drawn with probability proportional to its squared distance from
     # the nearest seed so far. Random numbers come from the CPU, whatever the device, so
     # that one seed means one result.
@@ -130,9 +112,9 @@ def _plus_plus(x: Tensor, c: int, runs: int, generator: torch.Generator) -> Tens
         last = seeds[-1]
         far = square + (last * last).sum(dim=1, keepdim=True) - 2 * last @ x.T
         nearest = torch.minimum(nearest, far.clamp_min_(0))
-        ladder = nearest.double().cumsum(dim=1)
-        dice = torch.rand(runs, 1, generator=generator, dtype=torch.float64)
-        step = torch.searchsorted(ladder, dice.to(x.device) * ladder[:, -1:])
+        cumulative = nearest.double().cumsum(dim=1)
+        draw = torch.rand(runs, 1, generator=generator, dtype=torch.float64)
+        step = torch.searchsorted(cumulative, draw.to(x.device) * cumulative[:, -1:])
         seeds.append(x[step[:, 0].clamp_max(n - 1)])
     return torch.stack(seeds, dim=1)  # (runs, c, d)
 

@@ -1,4 +1,4 @@
-r"""mini-vec2vec, the peer: anchors matched by a quadratic assignment, then refinement.
+r"""mini-vec2vec: anchors matched by a quadratic assignment, then refinement.
 
 The algorithm of Dar, "mini-vec2vec: Scaling Universal Geometry Alignment with Linear
 Transformations" (arXiv 2510.02348), written from its description, with the sizes that
@@ -6,8 +6,8 @@ the paper prints. Rows are centred on their own training mean and brought to len
 
 1. Anchors, 30 times: a sample of rows a side, k-means into 20, centroids matched by
    $\max_P \mathrm{tr}(K_A P K_B P^\top)$ (K: cosines between centroids of one side).
-2. Read-out: a row's relative representation is its cosines to all matched anchors; its
-   pseudo-target the mean of the 50 rows of B nearest in it; Procrustes.
+2. Initial map: a row's relative representation is its cosines to all matched anchors;
+   its pseudo-target the mean of the 50 rows of B nearest in it; Procrustes.
 3. Refine 1, 100 times: pseudo-targets from the 50 nearest rows of B to a mapped sample.
 4. Refine 2: k-means into 500 on A, on B from the mapped centroids, Procrustes on those.
 
@@ -16,55 +16,57 @@ SciPy solves the assignment, as published; all else is matrix products.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn.functional import embedding_bag
 
-from ..spaces.files import DataError
+from ..spaces.files import ConfigError
 from ..spaces.rows import unit
-from .base import LinearTranslator, Stage, procrustes
-from .clusters import kmeans
-from .registry import register
+from .base import Clock, Stage, check_minima
+from .kmeans import kmeans
+from .linalg import procrustes, sample_rows
+from .linear import Learned, LinearTranslator
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+__all__ = ["MiniConfig", "MiniVec2Vec", "match_two_opt"]
 
 
 @dataclass(frozen=True)
 class MiniConfig:
-    """Sizes of mini-vec2vec; the defaults are the paper's, but for `batch`.
+    """Sizes of mini-vec2vec; the defaults are the paper's, but for `batch_size`.
 
-    `runs` clusterings of `sample` rows into `clusters`, each matched from `starts`
-    random permutations; `neighbours` averaged into a pseudo-target; `refine` rounds on
-    `batch` rows, each blended half and half with the map so far; `fine_clusters` in
-    refine 2. The description leaves `batch` open: 1,000 takes half the time in refine 1
-    and gives up .02 of top-1 (MiniLM to Granite, 16,384 rows a side, pool 4,096).
+    `n_runs` clusterings of `sample_size` rows into `n_clusters`, each matched from
+    `n_init` random permutations; `n_neighbors` averaged into a pseudo-target;
+    `refine_iters` rounds on `batch_size` rows, each blended with the map so far, which
+    keeps the share `blend`; `fine_clusters` in refine 2. The paper leaves `batch_size`
+    open: 1,000 takes half the time in refine 1 and gives up .02 of top-1 (MiniLM to
+    Granite, 16,384 rows a side, pool 4,096).
     """
 
-    runs: int = 30
-    sample: int = 10_000
-    clusters: int = 20
-    starts: int = 30
-    neighbours: int = 50
-    refine: int = 100
-    batch: int = 2_000
+    n_runs: int = 30
+    sample_size: int = 10_000
+    n_clusters: int = 20
+    n_init: int = 30
+    n_neighbors: int = 50
+    refine_iters: int = 100
+    batch_size: int = 2_000
     fine_clusters: int = 500
     blend: float = 0.5
 
     def __post_init__(self) -> None:
-        for key, low in (("runs", 1), ("sample", 2), ("clusters", 2), ("starts", 1),
-                         ("neighbours", 1), ("refine", 0), ("batch", 2),
-                         ("fine_clusters", 2)):  # fmt: skip
-            if getattr(self, key) < low:
-                raise DataError(
-                    f"{key} = {getattr(self, key)}; at least {low} is needed"
-                )
+        check_minima(
+            self, n_runs=1, sample_size=2, n_clusters=2, n_init=1, n_neighbors=1,
+            refine_iters=0, batch_size=2, fine_clusters=2,
+        )  # fmt: skip
         if not 0 <= self.blend < 1:
-            raise DataError(f"blend = {self.blend}; a share of the old map below 1")
+            raise ConfigError(f"blend = {self.blend}; a share of the old map below 1")
 
 
-@register
 class MiniVec2Vec(LinearTranslator):
     """mini-vec2vec (arXiv 2510.02348): linear, unpaired; W = blends of rotations."""
 
@@ -74,21 +76,19 @@ class MiniVec2Vec(LinearTranslator):
         super().__init__()
         self.config = config or MiniConfig()
 
-    def _learn(
-        self, x: Tensor, y: Tensor, seed: int, progress: bool
-    ) -> tuple[Tensor, Sequence[Stage]]:
+    def _learn(self, x: Tensor, y: Tensor, seed: int, progress: bool) -> Learned:
         from tqdm.auto import tqdm
 
-        c, generator = self.config, torch.Generator().manual_seed(seed)
-        bar = tqdm(total=c.runs + c.refine + 2, desc="mini", disable=not progress)
-        clock, stages = _Clock(), []
-        with bar:
+        c, generator = self.config, Generator().manual_seed(seed)
+        clock, stages = Clock(), list[Stage]()
+        total = c.n_runs + c.refine_iters + 2
+        with tqdm(total=total, desc="mini", disable=not progress) as bar:
             anchors_a, anchors_b, reached = _anchors(x, y, c, generator, bar)
             stages.append(clock.stage("anchors", reached))
-            weight, reached = _read_out(x, y, anchors_a, anchors_b, c, generator)
+            weight, reached = _initial_map(x, y, anchors_a, anchors_b, c, generator)
             bar.update()
-            stages.append(clock.stage("read-out", reached))
-            if c.refine:
+            stages.append(clock.stage("initial map", reached))
+            if c.refine_iters:
                 weight, reached = _refine(x, y, weight, c, generator, bar)
                 stages.append(clock.stage("refine 1", reached))
             weight, reached = _refine_clusters(x, y, weight, c, generator)
@@ -97,40 +97,32 @@ class MiniVec2Vec(LinearTranslator):
         return weight, stages
 
 
-class _Clock:
-    def __init__(self) -> None:
-        self.last = time.perf_counter()
-
-    def stage(self, name: str, objective: float) -> Stage:
-        before, self.last = self.last, time.perf_counter()
-        return Stage(name, objective, self.last - before)
-
-
 def _anchors(
-    x: Tensor, y: Tensor, c: MiniConfig, generator: torch.Generator, bar
+    x: Tensor, y: Tensor, c: MiniConfig, generator: Generator, bar: tqdm
 ) -> tuple[Tensor, Tensor, float]:
-    # All runs' matched centroids, (runs * clusters, d) a side, and the mean objective,
+    # All runs' matched centroids, (n_runs * n_clusters, d) a side; the mean objective
     # as a share of the largest that kernels of these norms could reach.
     a, b, reached = [], [], 0.0
-    for _ in range(c.runs):
-        means = [
-            unit(kmeans(_sample(z, c.sample, generator), c.clusters,
-                        generator=generator).centroids)
-            for z in (x, y)
-        ]  # fmt: skip
-        kernels = [m @ m.T for m in means]
-        order, objective = match_two_opt(*kernels, c.starts, generator)
-        a.append(means[0])
-        b.append(means[1][order])
+    for _ in range(c.n_runs):
+        one, other = (_centroids(z, c, generator) for z in (x, y))
+        kernels = one @ one.T, other @ other.T
+        order, objective = match_two_opt(*kernels, c.n_init, generator)
+        a.append(one)
+        b.append(other[order])
         reached += objective / (kernels[0].norm() * kernels[1].norm()).item()
         bar.update()
-    return torch.cat(a), torch.cat(b), reached / c.runs
+    return torch.cat(a), torch.cat(b), reached / c.n_runs
+
+
+def _centroids(z: Tensor, c: MiniConfig, generator: Generator) -> Tensor:
+    rows = sample_rows(z, c.sample_size, generator)
+    return unit(kmeans(rows, c.n_clusters, generator=generator).centroids)
 
 
 def match_two_opt(
-    kernel_a: Tensor, kernel_b: Tensor, starts: int, generator: torch.Generator
+    kernel_a: Tensor, kernel_b: Tensor, n_init: int, generator: Generator
 ) -> tuple[Tensor, float]:
-    r"""Best of `starts` 2-opt searches for $\max_P \mathrm{tr}(K_A P K_B P^\top)$.
+    r"""Best of `n_init` 2-opt searches for $\max_P \mathrm{tr}(K_A P K_B P^\top)$.
 
     Returns the order of B's rows that matches A's, `(c,)`, and the objective.
     """
@@ -142,31 +134,27 @@ def match_two_opt(
     options = {"maximize": True, "rng": np.random.default_rng(seed)}
     found = [
         quadratic_assignment(a, b, method="2opt", options=options)
-        for _ in range(starts)
+        for _ in range(n_init)
     ]
     best = max(found, key=lambda result: result.fun)
     return torch.as_tensor(best.col_ind, device=kernel_b.device), float(best.fun)
 
 
-def _read_out(
-    x: Tensor,
-    y: Tensor,
-    anchors_a: Tensor,
-    anchors_b: Tensor,
-    c: MiniConfig,
-    generator: torch.Generator,
-) -> tuple[Tensor, float]:
-    rows, pool = _sample(x, c.sample, generator), _sample(y, c.sample, generator)
+def _initial_map(
+    x: Tensor, y: Tensor, anchors_a: Tensor, anchors_b: Tensor, c: MiniConfig,
+    generator: Generator,
+) -> tuple[Tensor, float]:  # fmt: skip
+    rows, pool = (sample_rows(z, c.sample_size, generator) for z in (x, y))
     relative = unit(rows @ anchors_a.T), unit(pool @ anchors_b.T)
     return _procrustes_on_pseudo_pairs(rows, *relative, pool, c)
 
 
 def _refine(
-    x: Tensor, y: Tensor, weight: Tensor, c: MiniConfig, generator: torch.Generator, bar
+    x: Tensor, y: Tensor, weight: Tensor, c: MiniConfig, generator: Generator, bar: tqdm
 ) -> tuple[Tensor, float]:
     reached = 0.0
-    for _ in range(c.refine):
-        rows = _sample(x, c.batch, generator)
+    for _ in range(c.refine_iters):
+        rows = sample_rows(x, c.batch_size, generator)
         new, reached = _procrustes_on_pseudo_pairs(rows, unit(rows @ weight), y, y, c)
         weight = c.blend * weight + (1 - c.blend) * new
         bar.update()
@@ -177,7 +165,7 @@ def _procrustes_on_pseudo_pairs(
     rows: Tensor, queries: Tensor, keys: Tensor, pool: Tensor, c: MiniConfig
 ) -> tuple[Tensor, float]:
     # W and how near the mapped rows come to their pseudo-targets on average.
-    k = min(c.neighbours, pool.shape[0])
+    k = min(c.n_neighbors, pool.shape[0])
     parts = []
     for block in queries.split(1024):
         nearest = (block @ keys.T).topk(k, dim=1, sorted=False).indices
@@ -189,7 +177,7 @@ def _procrustes_on_pseudo_pairs(
 
 
 def _refine_clusters(
-    x: Tensor, y: Tensor, weight: Tensor, c: MiniConfig, generator: torch.Generator
+    x: Tensor, y: Tensor, weight: Tensor, c: MiniConfig, generator: Generator
 ) -> tuple[Tensor, float]:
     # A tenth of the rows where they are few: a centroid of one row averages nothing.
     n_clusters = max(min(c.fine_clusters, x.shape[0] // 10, y.shape[0] // 10), 2)
@@ -199,9 +187,3 @@ def _refine_clusters(
     new = procrustes(a, b)
     reached = (unit(a @ new) * b).sum(dim=1).mean().item()
     return c.blend * weight + (1 - c.blend) * new, reached
-
-
-def _sample(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    if x.shape[0] <= size:
-        return x
-    return x[torch.randperm(x.shape[0], generator=generator)[:size].to(x.device)]

@@ -3,8 +3,13 @@
 import pytest
 import torch
 
-from v2v_lite.privacy import facts_found, holds, medication_found, token_f1
-from v2v_lite.privacy.leaks import leak
+from v2v_lite.privacy import (
+    contains_fact,
+    facts_found,
+    medication_found,
+    text_leakage,
+    token_f1,
+)
 from v2v_lite.spaces import DataError, Document
 
 WORDS = [f"w{i}" for i in range(40)]
@@ -27,7 +32,7 @@ def document(number, text, label="a", **more):
     ],
 )
 def test_facts_are_whole_words(text, fact, found):
-    assert holds(text, fact) is found
+    assert contains_fact(text, fact) is found
 
 
 def test_shares_of_facts():
@@ -58,14 +63,16 @@ def test_the_gain_of_random_texts_is_centred_at_zero():
     for seed in range(20):
         documents = random_documents(60, seed)
         texts = [d.text for d in random_documents(60, 100 + seed)]
-        z.append(leak(texts, range(60), documents, token_f1).z)
+        z.append(text_leakage(texts, range(60), documents, token_f1).z)
     z = torch.tensor(z)
     assert abs(z.mean()) < 3 / len(z) ** 0.5 and 0.5 < z.std() < 1.6
 
 
 def test_the_true_texts_leak_and_the_control_is_the_other_documents_of_the_label():
     documents = random_documents(8, 0)
-    found = leak([documents[0].text, documents[1].text], [0, 1], documents, token_f1)
+    found = text_leakage(
+        [documents[0].text, documents[1].text], [0, 1], documents, token_f1
+    )
     pairs = [(i, j) for i in (0, 1) for j in range(8) if j != i and (i - j) % 2 == 0]
     others = [token_f1(documents[i].text, documents[j]) for i, j in pairs]
     assert found.own.mean == 1 and found.n == 2
@@ -75,8 +82,8 @@ def test_the_true_texts_leak_and_the_control_is_the_other_documents_of_the_label
 
 def test_documents_without_the_thing_do_not_count():
     documents = [document(i, "x 4", facts={"a": "4"} if i else {}) for i in range(4)]
-    assert leak(["4", "4", "x"], [0, 1, 2], documents, facts_found).n == 2
+    assert text_leakage(["4", "4", "x"], [0, 1, 2], documents, facts_found).n == 2
     with pytest.raises(DataError, match="1 rows"):
-        leak(["4", "4"], [0, 1], documents, facts_found)
+        text_leakage(["4", "4"], [0, 1], documents, facts_found)
     with pytest.raises(DataError, match="2 texts for 1 rows"):
-        leak(["4", "4"], [0], documents, facts_found)
+        text_leakage(["4", "4"], [0], documents, facts_found)

@@ -74,7 +74,7 @@ def test_seeded_and_converging():
     one, same = (kmeans(x, 10, generator=seeded(1)) for _ in range(2))
     assert torch.equal(one.centroids, same.centroids)
     objectives = [
-        kmeans(x, 10, generator=seeded(1), iterations=i, tolerance=0).objective.item()
+        kmeans(x, 10, generator=seeded(1), n_iter=i, tolerance=0).objective.item()
         for i in (0, 1, 2, 5, 20)
     ]
     assert objectives == sorted(objectives, reverse=True)
@@ -83,7 +83,7 @@ def test_seeded_and_converging():
 def test_start_is_used():
     x = rows(400, 8, groups=5)
     first = kmeans(x, 5, generator=seeded())
-    again = kmeans(x, 5, generator=seeded(9), init=first.centroids, iterations=3)
+    again = kmeans(x, 5, generator=seeded(9), init=first.centroids, n_iter=3)
     assert again.objective <= first.objective + 1e-6
     assert (again.labels == first.labels).float().mean() > 0.95
 

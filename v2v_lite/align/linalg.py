@@ -1,0 +1,98 @@
+r"""Linear algebra that the methods share: orthogonal maps, whitening, sampling of rows.
+
+Rows are `(n, d)`; "centred" rows have their mean subtracted.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from ..spaces.files import DataError
+
+__all__ = [
+    "correlation", "polar", "power", "principal_axes", "procrustes",
+    "random_orthogonal", "sample_rows", "whitening",
+]  # fmt: skip
+
+
+def procrustes(x: Tensor, y: Tensor) -> Tensor:
+    r"""Semi-orthogonal W `(d_s, d_t)` that maximises $\mathrm{tr}(W^\top X^\top Y)$.
+
+    $W = UV^\top$ of the SVD $X^\top Y = USV^\top$ (Schönemann 1966); x and y are paired
+    rows `(n, d_s)` and `(n, d_t)`.
+    """
+    return polar(x.T @ y)
+
+
+def polar(m: Tensor) -> Tensor:
+    r"""The nearest semi-orthogonal matrix to `m` `(d_s, d_t)`: $UV^\top$ of its SVD."""
+    u, _, vh = torch.linalg.svd(m, full_matrices=False)
+    return u @ vh
+
+
+def power(c: Tensor, exponent: float, ridge: float) -> Tensor:
+    r"""A covariance `(d, d)` to a real power p: $V (\lambda + r \bar\lambda)^p V^\top$.
+
+    `ridge` r times the mean variance is added to all eigenvalues, so that directions
+    without variance (MiniLM has two) stay finite.
+    """
+    values, vectors = torch.linalg.eigh(c)
+    values = values.clamp_min(0) + ridge * values.clamp_min(0).mean()
+    return (vectors * values**exponent) @ vectors.T
+
+
+def whitening(x: Tensor, ridge: float) -> Tensor:
+    """$C^{-1/2}$ `(d, d)` of centred rows, `ridge` of the mean variance added."""
+    return power(x.T @ x / x.shape[0], -0.5, ridge)
+
+
+def principal_axes(c: Tensor) -> Tensor:
+    """Eigenvectors of a covariance `c` `(d, d)` as columns, the largest first."""
+    return torch.linalg.eigh(c).eigenvectors.flip(1)
+
+
+def random_orthogonal(
+    rows: int, columns: int | None = None, *, generator: Generator,
+    determinant: Literal[1, -1] | None = None,
+) -> Tensor:  # fmt: skip
+    """A random semi-orthogonal `(rows, columns)` matrix, square by default.
+
+    The Q of a Gaussian matrix's QR, signs set by the diagonal of R: uniform (Haar) over
+    all such matrices (Mezzadri 2007). Half of the square ones are rotations
+    (determinant 1), half reflections (-1); `determinant` asks for one kind, uniform
+    within it. Drawn on the generator's device. Raises DataError for a determinant of a
+    matrix that is not square.
+
+    >>> g = Generator().manual_seed(0)
+    >>> round(torch.det(random_orthogonal(3, generator=g, determinant=-1)).item(), 3)
+    -1.0
+    """
+    columns = rows if columns is None else columns
+    wide, narrow = max(rows, columns), min(rows, columns)
+    normal = torch.randn(wide, narrow, generator=generator, device=generator.device)
+    q, r = torch.linalg.qr(normal)
+    q = q * r.diagonal().sign()
+    if determinant is not None:
+        if rows != columns:
+            raise DataError(f"a {rows} x {columns} matrix has no determinant; drop it")
+        if torch.det(q) * determinant < 0:
+            q[:, 0].neg_()
+    return (q if rows == wide else q.T).contiguous()
+
+
+def correlation(a: Tensor, b: Tensor) -> float:
+    """Pearson correlation of all entries of two tensors of one shape; 0 if constant."""
+    a, b = (z.flatten() - z.mean() for z in (a, b))
+    scale = (a.norm() * b.norm()).item()
+    return (a @ b).item() / scale if scale > 0 else 0.0
+
+
+def sample_rows(x: Tensor, size: int, generator: Generator) -> Tensor:
+    """At most `size` rows of `x`, without replacement; all, in order, if there are no
+    more. Indices are drawn on the CPU: a seed gives the same rows on any device."""
+    if x.shape[0] <= size:
+        return x
+    return x[torch.randperm(x.shape[0], generator=generator)[:size].to(x.device)]
