@@ -104,12 +104,7 @@ def _commands(words: Sequence[str]) -> Any:
 def _explained(box: str, words: Sequence[str]) -> str:
     """tyro's box of several lines as one line, or what became of an old word."""
     for word in words:
-        now = OLD_WORDS.get(word)
-        if words[0] == "train" and word.startswith("--"):
-            from .train import renamed
-
-            now = now or renamed(word)
-        if now:
+        if now := _new_word(words[0], word):
             return f"{word.partition('=')[0]} is now {now}"
     rows = [re.sub(r"\x1b\[[\d;]*m", "", row).strip(" │") for row in box.splitlines()]
     start = dropwhile(_is_rule, rows[1:])  # after the title
@@ -121,6 +116,18 @@ def _explained(box: str, words: Sequence[str]) -> str:
     named = [*takewhile(lambda word: word in NAMES, words)]
     text = " ".join(text.replace("(required)", "").split()).rstrip(".")
     return f"{text}; see `{' '.join(['v2v', *named])} --help`"
+
+
+def _new_word(command: str, word: str) -> str | None:
+    if command == "train" and word.startswith("--"):
+        from .train import renamed
+
+        return renamed(word)
+    if command == "defend":
+        from ..privacy.defences import RENAMED
+
+        return RENAMED.get(word)
+    return OLD_WORDS.get(word)
 
 
 def _is_rule(row: str) -> bool:

@@ -108,7 +108,6 @@ class Train(base.Command):
         return Result(result, [line, diagnosis.line()])
 
     def _prepare(self, out: Path) -> None:
-        (out / base.DIAGNOSIS).unlink(missing_ok=True)  # of `v2v align`
         if self.force:
             shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
         words = {name: getattr(self, name) for name in WORDS}
