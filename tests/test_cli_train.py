@@ -130,7 +130,7 @@ def test_interrupted_it_says_what_is_saved_and_goes_on(monkeypatch, capsys):
 def test_a_damaged_checkpoint_is_passed_over(capsys):
     v2v_train("--out", "m")
     before = Path("m/weights.safetensors").read_bytes()
-    Path("m/checkpoints/step-000000012/state.safetensors").write_bytes(b"cut")
+    Path("m/checkpoints/step-000000012.safetensors").write_bytes(b"cut")
     with pytest.warns(UserWarning, match="step-000000012 is damaged"):
         v2v("train", "--resume", "m")
     assert Path("m/weights.safetensors").read_bytes() == before
