@@ -165,13 +165,9 @@ def check_same_data(
 ) -> None:
     """Raise DataError unless the data are those of the checkpoint."""
     widths = {name: space.d for name, space in spaces.items()}
-    if header["widths"] != widths or list(header["widths"]) != list(widths):
+    if header["hash"] != digest:  # of names, dimensions and rows
         raise DataError(
-            f"the run to resume is of {header['widths']}, but the spaces given are "
-            f"{widths}; give its own spaces"
-        )
-    if header["hash"] != digest:
-        raise DataError(
-            "the rows given are not those that the run to resume was trained on; give "
-            "its own rows, or train anew in another folder"
+            f"the run to resume is of {header['widths']}, and the rows given, of "
+            f"{widths}, are not those that the run was trained on; give its own rows, "
+            "or train anew in another folder"
         )
