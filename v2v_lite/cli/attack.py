@@ -229,15 +229,15 @@ class Defend(base.Command):
         space = base.load_space(self.vectors, self.part)
         if space.n < 40:
             raise base.UsageError(f"{space.n} rows, but the cost needs at least 40")
-        key, rows = self.key, space.vectors
-        if key is None:
-            key = secrets.randbits(53)
-            echo(f"the key is {key}: keep it, queries need it")
+        key = secrets.randbits(53) if self.key is None else self.key
+        rows = space.vectors
         defence = Defence(self.kind, self.strength, key)
         stored = defence.protect(rows)
         note = f"defended: {self.kind} {self.strength:g}"
         provenance = replace(space.provenance, note=note)
         v2v.spaces.Space(stored, provenance, ids=space.ids).save(out)
+        if self.key is None:
+            echo(f"the key is {key}: keep it, queries need it")
         step = max(space.n // QUERIES, 2)  # every step-th row asks, the others answer
         queries, keep = rows[::step], [i for i in range(space.n) if i % step]
         k, asked = min(10, len(keep)), defence.protect_query(queries, rows)
@@ -247,7 +247,8 @@ class Defend(base.Command):
             "rows": space.n, "d": stored.shape[1], f"recall@{k}": cost.mean,
             "se": cost.se, "queries": len(queries),
         }  # fmt: skip
-        line = f"{out}: {self.kind}, {DEFENCES[self.kind].strength} {self.strength:g}"
+        meaning = f", {DEFENCES[self.kind].strength} {self.strength:g}"
+        line = f"{out}: {self.kind}{'' if self.kind == 'rotate' else meaning}"
         line += f"; recall@{k} {cost} of {len(queries)} queries in {len(keep):,} rows"
         linear = self.kind in ("rotate", "scale")
         more = ["an invertible linear map hides nothing: see chapter 15"]
