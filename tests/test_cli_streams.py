@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from v2v_lite.align import METHODS
-from v2v_lite.cli import main, packages, streams
+from v2v_lite.cli import base, doctor, main
 
 ROOT = Path(__file__).resolve().parent.parent
 NARROW = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",
@@ -119,24 +119,23 @@ def test_what_others_print_is_not_in_the_json(monkeypatch, capsys):
 
 
 def test_a_log_holds_no_progress_bars(monkeypatch, capsys):
-    from v2v_lite.cli import align
-
     asked = []
     fit = METHODS["mean"].fit
     monkeypatch.setattr(
         METHODS["mean"], "fit",
         lambda *rows, progress, **more: asked.append(progress) or fit(*rows, **more),
     )  # fmt: skip
+    assert not base.interactive()
     for terminal in (False, True):
-        monkeypatch.setattr(align, "interactive", lambda terminal=terminal: terminal)
+        monkeypatch.setattr(base, "interactive", lambda terminal=terminal: terminal)
         assert main(["align", "a.npy", "b.npy", "--method", "mean"]) == 0
-    assert asked == [False, True] and not streams.interactive()
+    assert asked == [False, True]
     assert "fitting mean, seed 0\n" in capsys.readouterr().err
 
 
 def test_numbers_for_json():
     values = {"a": [float("nan"), 1 / 3], 2: (Path("x/y"), None, float("-inf"), 5)}
-    assert streams.to_jsonable(values) == {
+    assert base.to_jsonable(values) == {
         "a": [None, 0.333333], "2": [str(Path("x/y")), None, None, 5],
     }  # fmt: skip
 
@@ -155,13 +154,13 @@ def test_numbers_for_json():
     ],
 )
 def test_advice_names_the_extra_of_the_package(module, command):
-    assert packages.advice(module) == command
+    assert doctor.advice(module) == command
 
 
 def test_a_missing_core_package_names_all_that_are_missing(monkeypatch):
-    monkeypatch.setattr(packages, "version", lambda name: None)
-    assert packages.advice("scipy.linalg").startswith("pip install ")
-    assert {"torch", "scipy", "tyro"} <= set(packages.advice("scipy").split())
+    monkeypatch.setattr(doctor, "version", lambda name: None)
+    assert doctor.advice("scipy.linalg").startswith("pip install ")
+    assert {"torch", "scipy", "tyro"} <= set(doctor.advice("scipy").split())
 
 
 def test_a_missing_package_is_one_line(monkeypatch, capsys):
@@ -172,10 +171,8 @@ def test_a_missing_package_is_one_line(monkeypatch, capsys):
 
 
 def test_doctor_knows_every_package_of_every_extra(monkeypatch, capsys):
-    from v2v_lite.cli import doctor
-
     gone = {"accelerate", "pot", "scikit-learn", "tensorboard", "scipy"}
-    version = packages.version
+    version = doctor.version
     monkeypatch.setattr(
         doctor, "version", lambda name: None if name in gone else version(name)
     )
@@ -183,7 +180,7 @@ def test_doctor_knows_every_package_of_every_extra(monkeypatch, capsys):
     assert main(["doctor", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert gone <= set(found["packages"]) and "scipy; `pip" in found["broken"][0]
-    table = packages.requirements()
+    table = doctor.requirements()
     assert {name for names in table.values() for name in names} == set(
         found["packages"]
     )

@@ -22,15 +22,9 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for type checkers and editors
 
 __version__ = "0.2.0"  # the one place of the version: pyproject.toml reads it here
 __all__ = [
-    "__version__",
-    "align",
-    "cli",
-    "measure",
-    "privacy",
-    "spaces",
-    "teaching",
+    "__version__", "align", "cli", "measure", "privacy", "spaces", "teaching",
     "vec2vec",
-]
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -5,77 +5,111 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 import v2v_lite as v2v
 
 from . import base
-from .streams import Result, echo, interactive, to_jsonable
 
-if TYPE_CHECKING:
-    from ..align import Diagnosis, Translator
-    from ..spaces import Space
+__all__ = ["Align", "Diagnose", "Fit", "Score", "Translate", "best_of"]
 
-__all__ = ["Align", "Diagnose", "Score", "Translate", "best_of"]
-
-# Every method of `v2v_lite.align` that learns without pairs; a test compares the two.
-Method = Literal[
-    "selflearn", "mini", "vec2vec", "consensus", "gw", "gw-entropic", "sinkhorn", "emd",
-    "hungarian", "identity", "mean", "random",
-]  # fmt: skip
+DIAGNOSIS = "diagnosis.json"
 
 
 @dataclass(frozen=True)
-class Align(base.Command):
-    """Align two spaces without any pair; save the translator and its diagnosis."""
+class Fit(base.Command):
+    """What `v2v align` and `v2v train` share: the pair, the folder, and the result."""
 
     # Bundled name (minilm, granite, arctic, wordllama), .safetensors or .npy.
     source: base.Source
-    # The same for the space to translate into.
+    # The same for the space to translate into, the known one.
     target: base.Target
-    # Folder to save into (default: runs/SOURCE-TARGET).
+    # Folder to save into (default: one below runs that is named after the spaces).
     out: base.OptionalPath = None
-    # Ours (selflearn), other methods, or baselines (identity, mean, random).
-    method: Method = "selflearn"
     # The first seed.
     seed: int = 0
     # Number of seeds; the best is picked by the diagnosis, which needs no pairs.
     seeds: int = 1
     # Rows a side (default: all).
     n_train: base.Int = None
-    # cpu, cuda or auto.
-    device: str = "auto"
-    # Overwrite what the folder holds of another pair.
+    # Where to compute; auto is the GPU when there is one.
+    device: base.Device = "auto"
+    # Overwrite what the folder holds of another pair or run.
     force: base.Flag = False
 
-    def run(self) -> Result:
+    def folder(self, given: Path | None, *more: str) -> Path:
+        """The folder to save into, `given` or named after the spaces, checked."""
+        words = self.source, self.target
+        name = "-".join(Path(word).stem for word in (*words, *more))
+        return base.checked_out(given or Path("runs", name), *words)
+
+    def pair(self, source: v2v.spaces.Space, target: v2v.spaces.Space) -> list[str]:
+        """Which spaces these are: their encoders, or the files if that is unknown."""
+        names = (source.name, self.source), (target.name, self.target)
+        return [str(Path(w).resolve()) if n == "unknown" else n for n, w in names]
+
+    def keep_results(self, folder: Path, pair: list[str]) -> None:
+        """Refuse a folder with a run, or with a translator of another pair."""
+        from ..vec2vec.initialise import saved_steps
+
+        if self.force:
+            return
+        read, mend = (
+            v2v.spaces.read_header,
+            "give another --out, or overwrite it by --force",
+        )
+        if saved_steps(folder):
+            raise base.UsageError(f"{folder} holds a run; go on by --resume, {mend}")
+        there = pair
+        if (folder / "model.json").exists():
+            header = read(folder / "model.json", {"source": str, "target": str})
+            there = [header["source"], header["target"]]
+        if (folder / DIAGNOSIS).exists():
+            there = read(folder / DIAGNOSIS, {"pair?": list}).get("pair", there)
+        if there != pair and "unknown" not in there:
+            both = " to ".join(map(str, there))
+            raise base.UsageError(f"{folder} holds a translator from {both}; {mend}")
+
+    def result(self, what: str, found: v2v.align.Diagnosis, **data: Any) -> base.Result:
+        """The result of a fit: `data`, and the diagnosis of the best seed."""
+        line = f"{data['out']}: {what}, seed {data['seed']}"
+        if len(data["seeds"]) > 1:
+            line += f", the best of {len(data['seeds'])} by the diagnosis"
+        data["diagnosis"] = found.as_dict()
+        return base.Result(data, [line, found.line()])
+
+
+@dataclass(frozen=True)
+class Align(Fit):
+    """Align two spaces without any pair; save the translator and its diagnosis."""
+
+    # Ours (selflearn), another method (mini, vec2vec, consensus, gw, gw-entropic,
+    # sinkhorn, emd, hungarian), or a baseline (identity, mean, random).
+    method: str = "selflearn"
+
+    def run(self) -> base.Result:
         base.at_least_one(seeds=self.seeds)
-        names = self.source, self.target
-        out = self.out or Path("runs", folder_name(*names))
-        base.ensure_writable(out, *names)
-        sides = base.load_pair(*names, self.n_train)
-        pair = base.identities(sides[:2], names)
-        base.keep_results(out, pair, self.force)
+        method, out = unpaired_method(self.method), self.folder(self.out)
+        sides = base.load_pair(self.source, self.target, self.n_train)
+        pair = self.pair(*sides[:2])
+        self.keep_results(out, pair)
         sides = [base.to_device(side, self.device) for side in sides]
         models = []
         for seed in range(self.seed, self.seed + self.seeds):
-            echo(f"fitting {self.method}, seed {seed}")
-            model = v2v.align.METHODS[self.method]()
-            models.append(model.fit(*sides[:2], seed=seed, progress=interactive()))
+            base.echo(f"fitting {self.method}, seed {seed}")
+            model = method().fit(*sides[:2], seed=seed, progress=base.interactive())
+            models.append(model)
         models[0].save(out)  # an interrupted diagnosis must not cost the fit
-        best, found = best_of(models, sides[2], sides[3])
+        best, found = best_of(models, *sides[2:])
         model = models[best]
         model.save(out)
-        result = {
-            "out": out, "method": self.method, "source": model.source_name,
-            "target": model.target_name, "pair": pair, "seed": model.seed,
-            "diagnosis": found[best].as_dict(),
-            "seeds": {m.seed: d.as_dict() for m, d in zip(models, found, strict=True)},
-        }  # fmt: skip
-        v2v.spaces.write_json(out / base.DIAGNOSIS, to_jsonable(result))
-        among = f", the best of {len(models)} by the diagnosis" if models[1:] else ""
-        line = f"{out}: {self.method}, seed {model.seed}{among}"
-        return Result(result, [line, found[best].line()])
+        result = self.result(
+            self.method, found[best], out=out, method=self.method, seed=model.seed,
+            source=model.source_name, target=model.target_name, pair=pair,
+            seeds={m.seed: d.as_dict() for m, d in zip(models, found, strict=True)},
+        )  # fmt: skip
+        v2v.spaces.write_json(out / DIAGNOSIS, base.to_jsonable(result.data))
+        return result
 
 
 @dataclass(frozen=True)
@@ -91,19 +125,21 @@ class Translate(base.Command):
     # Rows of a bundled space.
     part: base.Part = "all"
 
-    def run(self) -> Result:
+    def run(self) -> base.Result:
         model = v2v.align.Translator.load(self.folder)
-        label = v2v.spaces.safe_name(model.target_name)
+        unnamed = model.target_name == "unknown"
+        label = "translated" if unnamed else v2v.spaces.safe_name(model.target_name)
         out = self.out or Path(f"{self.vectors}.{label}.safetensors")
-        base.ensure_writable(out, self.vectors, ending=base.ROWS)
-        space = base.load_space(self.vectors, self.part)
+        base.checked_out(out, self.vectors, ending=base.ROWS)
+        space = v2v.spaces.resolve(self.vectors, self.part)
         note = f"translated from {model.source_name} by {model.name}"
         about = {"encoder": model.target_name, "weights": "", "licence": ""}
         provenance = replace(space.provenance, **about, note=note)
         rows = v2v.spaces.Space(model.translate(space), provenance, ids=space.ids)
         rows.save(out)
+        line = f"{out}: {rows.n:,} translated rows, {rows.d}-d, encoder {rows.name}"
         result = {"out": out, "rows": rows.n, "d": rows.d, "encoder": rows.name}
-        return Result(result, [f"{out}: {rows.n:,} rows in the space of {rows.name}"])
+        return base.Result(result, [line])
 
 
 @dataclass(frozen=True)
@@ -119,13 +155,13 @@ class Score(base.Command):
     # Rank by the cosine around the target's mean, or by the plain one.
     rank_by: Literal["centred", "cosine"] = "centred"
 
-    def run(self) -> Result:
-        rows = base.load_space(self.translated, self.part)
-        target = base.load_space(self.target, self.part)
+    def run(self) -> base.Result:
+        rows = v2v.spaces.resolve(self.translated, self.part)
+        target = v2v.spaces.resolve(self.target, self.part)
         _check_same_rows(rows, target)
-        bar = interactive()
-        found = v2v.measure.score(rows, target, rank_by=self.rank_by, progress=bar)
-        return Result(found.as_dict(), [found.line()])
+        by, bar = self.rank_by, base.interactive()
+        found = v2v.measure.score(rows, target, rank_by=by, progress=bar)
+        return base.Result(found.as_dict(), [found.line()])
 
 
 @dataclass(frozen=True)
@@ -143,36 +179,40 @@ class Diagnose(base.Command):
     # Rows a side (default: all).
     n_train: base.Int = None
 
-    def run(self) -> Result:
-        load = v2v.align.Translator.load
-        model, *others = [load(folder) for folder in (self.folder, *self.other_seeds)]
+    def run(self) -> base.Result:
+        folders = self.folder, *self.other_seeds
+        model, *others = map(v2v.align.Translator.load, folders)
         unseen = base.load_pair(self.source, self.target, self.n_train)[2:]
-        bar = interactive()
+        bar = base.interactive()
         found = v2v.align.diagnose(model, *unseen, other_seeds=others, progress=bar)
-        return Result(found.as_dict(), [found.line()])
+        return base.Result(found.as_dict(), [found.line()])
 
 
-def folder_name(*words: str) -> str:
-    """The name of a folder for what is made of these spaces."""
-    return "-".join(Path(word).stem for word in words)
+def unpaired_method(name: str) -> type[v2v.align.Translator]:
+    """The method of that name; UsageError for one that needs pairs or is unknown."""
+    methods = {n: kind for n, kind in v2v.align.METHODS.items() if not kind.paired}
+    methods.pop("linear")  # a map that is given is not learned
+    if name not in methods:
+        raise base.UsageError(f"no method {name!r}; choose {', '.join(methods)}")
+    return methods[name]
 
 
 def best_of(
-    models: Sequence[Translator], source: Space, target: Space
-) -> tuple[int, list[Diagnosis]]:
+    models: Sequence[v2v.align.Translator], *unseen: v2v.spaces.Space
+) -> tuple[int, list[v2v.align.Diagnosis]]:
     """The index of the model with the best score, and the diagnoses of all.
 
     Each is diagnosed beside the others. Picking by pairs would be cheating here.
     """
-    found, bar, diagnose = [], interactive(), v2v.align.diagnose
+    found, bar, diagnose = [], base.interactive(), v2v.align.diagnose
     for k, model in enumerate(models):
-        echo(f"diagnosing seed {model.seed}")
+        base.echo(f"diagnosing seed {model.seed}")
         others = [*models[:k], *models[k + 1 :]]
-        found.append(diagnose(model, source, target, other_seeds=others, progress=bar))
+        found.append(diagnose(model, *unseen, other_seeds=others, progress=bar))
     return max(range(len(found)), key=lambda k: found[k].score), found
 
 
-def _check_same_rows(one: Space, two: Space) -> None:
+def _check_same_rows(one: v2v.spaces.Space, two: v2v.spaces.Space) -> None:
     ids = [space.ids.tolist() for space in (one, two) if space.ids is not None]
     if len(ids) == 2 and ids[0] != ids[1]:
         raise base.UsageError(

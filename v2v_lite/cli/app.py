@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from itertools import dropwhile, takewhile
+from itertools import takewhile
 from typing import Annotated, Any, Union
 
 import tyro
@@ -19,20 +19,19 @@ from tyro.conf import subcommand
 
 from .align import Align, Diagnose, Score, Translate
 from .attack import Attack, Defend
-from .base import Command, UsageError
+from .base import Command, UsageError, echo, emit, safe_streams
 from .data import Data, Encode
 from .demo import Demo
-from .doctor import Doctor
-from .packages import advice
-from .streams import echo, emit, safe_streams
+from .doctor import Doctor, advice
 
 __all__ = ["main", "parse"]
 
+CONFIG = (tyro.conf.OmitSubcommandPrefixes,)
 ABOUT = "Translate embeddings between encoders without a single pair."
-KINDS = Demo, Align, Translate, Score, Diagnose, Attack, Defend, Encode, Data, Doctor
 # And `train`, whose class is imported, with torch, where it is asked for.
-COMMANDS: dict[str, Any] = {kind.__name__.lower(): kind for kind in KINDS}
-NAMES = {*COMMANDS, "train", "attributes", "inversion", "show", "make"}
+COMMANDS = Demo, Align, Translate, Score, Diagnose, Attack, Defend, Encode, Data, Doctor
+NAMES = {kind.__name__.lower() for kind in COMMANDS}
+NAMES |= {"train", "attributes", "inversion", "show", "make"}
 OLD_WORDS = {"bench": "`make bench NAME=...`, in a checkout",
              "--rivals": "--other-seeds"}  # fmt: skip
 TRAIN = "Train vec2vec between two spaces without any pair."
@@ -75,11 +74,7 @@ def parse(words: Sequence[str]) -> Command:
     try:
         with redirect_stderr(box):
             found = tyro.cli(
-                kinds,
-                prog="v2v",
-                description=ABOUT,
-                args=words,
-                config=(tyro.conf.OmitSubcommandPrefixes,),
+                kinds, prog="v2v", description=ABOUT, args=words, config=CONFIG
             )
     except SystemExit as stop:
         if not stop.code:
@@ -94,44 +89,26 @@ def _commands(words: Sequence[str]) -> Any:
         from .train import Train, defaults
 
         train = Annotated[Train, subcommand("train", default=defaults(words[1:]))]
-    kinds: list[Any] = [
-        Annotated[kind, subcommand(name)] for name, kind in COMMANDS.items()
-    ]
-    kinds.insert(2, train)
-    return Union[tuple(kinds)]  # noqa: UP007 (`|` joins no list)
+    kinds = (*COMMANDS[:2], train, *COMMANDS[2:])
+    return Union[kinds]  # noqa: UP007 (`|` joins no tuple)
 
 
 def _explained(box: str, words: Sequence[str]) -> str:
     """tyro's box of several lines as one line, or what became of an old word."""
     for word in words:
-        if now := _new_word(words[0], word):
-            return f"{word.partition('=')[0]} is now {now}"
-    rows = [re.sub(r"\x1b\[[\d;]*m", "", row).strip(" │") for row in box.splitlines()]
-    start = dropwhile(_is_rule, rows[1:])  # after the title
-    text = " ".join(takewhile(lambda row: not _is_rule(row), start))
-    text = re.sub(r"Error parsing \S*__\S*: ", "", text)  # a name that tyro made up
-    near = [row for row in rows if row.startswith("--") and not _is_rule(row)]
+        if word in OLD_WORDS:
+            return f"{word} is now {OLD_WORDS[word]}"
+    plain = re.sub(r"\x1b\[[\d;]*m|[│╰╯]|\(required\)", "", box)
+    body = plain.partition("\n")[2]  # after the title
+    text, *rest = [part for part in re.split("[─-]{3,}", body) if part.strip()]
+    text = " ".join(text.split()).rstrip(".")
+    made_up = r"Error parsing \S*__\S*: |\bcommand\."  # names that tyro gives
+    text = re.sub(made_up, "", text)
+    near = re.search(r"^\s*(--[\w.-]+)", "\n".join(rest), re.MULTILINE)
     if "Unrecognized" in text and near:
-        text += f"; perhaps {near[0].split()[0].rstrip(',')}"
+        text += f"; perhaps {near[1]}"
     named = [*takewhile(lambda word: word in NAMES, words)]
-    text = " ".join(text.replace("(required)", "").split()).rstrip(".")
     return f"{text}; see `{' '.join(['v2v', *named])} --help`"
-
-
-def _new_word(command: str, word: str) -> str | None:
-    if command == "train" and word.startswith("--"):
-        from .train import renamed
-
-        return renamed(word)
-    if command == "defend":
-        from ..privacy.defences import RENAMED
-
-        return RENAMED.get(word)
-    return OLD_WORDS.get(word)
-
-
-def _is_rule(row: str) -> bool:
-    return not row.strip("─-╭╮╰╯ ")
 
 
 def _in_one_line(error: Exception) -> str | None:

@@ -8,24 +8,25 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import arg, subcommand
+from tyro.conf import arg
 
 import v2v_lite as v2v
 
 from . import base
-from .streams import Result, echo, interactive, to_jsonable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..align import Translator
-    from ..privacy import EncoderScorer, Proposal
-    from ..spaces import Space
-
 __all__ = ["Attack", "Attributes", "Defend", "Inversion"]
 
-SETS = ("posts", "emails", "notes")  # the bundled documents; a test compares them
 QUERIES = 500  # rows of a defended database that its recall is measured with
+
+
+def bundled_documents(name: str, split: str) -> v2v.spaces.Documents | None:
+    """A split of the bundled documents of that name; None for another name."""
+    from ..spaces.documents import SETS
+
+    return v2v.spaces.load_documents(name, split) if name in SETS else None
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,22 @@ class Attributes(base.Command):
     # JSON file for all rows' labels.
     out: base.OptionalPath = None
 
-    def run(self) -> Result:
+    def run(self) -> base.Result:
         base.at_least_one(top=self.top)
         if self.out:
-            base.ensure_writable(self.out, self.vectors, self.labels, ending=".json")
+            base.checked_out(self.out, self.vectors, self.labels, ending=".json")
         model = v2v.align.Translator.load(self.translator)
+        documents = bundled_documents(self.vectors, "private")
         if self.labels:
             labels = v2v.privacy.read_described(self.labels)
-        elif self.vectors in SETS:
-            labels = v2v.spaces.load_documents(self.vectors).labels
+        elif documents:
+            labels = documents.labels
         else:
             raise base.UsageError("no labels; give --labels FILE with descriptions")
-        v2v.privacy.check_labels(labels)
-        rows = self._rows(model)
+        if documents:
+            rows = v2v.spaces.document_space(documents, model.source_name)
+        else:
+            rows = v2v.spaces.resolve(self.vectors)
         encoder = self.encoder or model.target_name
         words = v2v.privacy.label_vectors(
             labels, lambda texts: v2v.spaces.encode(texts, encoder, progress=False)
@@ -72,42 +76,29 @@ class Attributes(base.Command):
         result |= {"encoder": encoder, "answered": counts}
         lines = [f"{rows.n:,} rows, {len(labels)} labels; first answers:"]
         lines += [f"  {key}: {n}" for key, n in list(counts.items())[:10]]
-        if self.vectors in SETS and self.labels is None:
-            result["scored"], more = self._score(found, rows, words, encoder)
-            lines += more
+        if documents and not self.labels:
+            of = {"attack": found, **self._compared(rows, words, documents, encoder)}
+            hot, keys = documents.multi_hot(), [label.key for label in labels]
+            leaks = {k: v2v.privacy.attribute_leakage(of[k], hot, keys) for k in of}
+            result["scored"] = {name: asdict(one) for name, one in leaks.items()}
+            lines += [f"{name:<9}{one.line()}" for name, one in leaks.items()]
         if self.out:
             table = {"first": named, "scores": first.values.tolist()}
             v2v.spaces.write_json(self.out, table)
             lines.append(f"{self.out}: {self.top} labels for each row")
-        return Result(result, lines)
+        return base.Result(result, lines)
 
-    def _rows(self, model: Translator) -> Space:
-        if self.vectors not in SETS:
-            return base.load_space(self.vectors)
-        if model.source_name not in v2v.spaces.NAMES:
-            raise base.UsageError(
-                f"{self.vectors} is bundled under {', '.join(v2v.spaces.NAMES)}, but "
-                f"the translator goes from {model.source_name}"
-            )
-        private = v2v.spaces.load_documents(self.vectors, "private")
-        return v2v.spaces.document_space(private, model.source_name)
-
-    def _score(
-        self, found: Tensor, rows: Space, words: Tensor, encoder: str
-    ) -> tuple[dict[str, dict], list[str]]:
-        # Labels of the bundled documents are known: baselines and the ideal beside it.
-        from ..privacy import attribute_leakage, baselines, scores
-
-        private = v2v.spaces.load_documents(self.vectors, "private")
-        hot, keys = private.multi_hot(), [x.key for x in private.labels]
-        table = {"attack": attribute_leakage(found, hot, keys)}
-        if encoder in v2v.spaces.NAMES:
-            truth = v2v.spaces.document_space(private, encoder)
-            table["ideal"] = attribute_leakage(scores(truth, words, self.correct), hot)
-            others = baselines(rows, words, hot, truth.mean)
-            table |= {name: attribute_leakage(s, hot) for name, s in others.items()}
-        lines = [f"{name:<9}{one.line()}" for name, one in table.items()]
-        return {name: asdict(one) for name, one in table.items()}, lines
+    def _compared(
+        self, rows: v2v.spaces.Space, words: Tensor, documents: v2v.spaces.Documents,
+        encoder: str,
+    ) -> dict[str, Tensor]:  # fmt: skip
+        # The scores of true vectors and of baselines, where the encoder is bundled.
+        if encoder not in v2v.spaces.NAMES:
+            return {}
+        truth = v2v.spaces.document_space(documents, encoder)
+        ideal = v2v.privacy.scores(truth, words, self.correct)
+        hot = documents.multi_hot()
+        return {"ideal": ideal, **v2v.privacy.baselines(rows, words, hot, truth.mean)}
 
 
 @dataclass(frozen=True)
@@ -133,55 +124,46 @@ class Inversion(base.Command):
     # File to write.
     out: Path = Path("runs/inversion.json")
 
-    def run(self) -> Result:
-        from ..privacy import CausalLM, NgramLM, SearchConfig, Stopped, invert, tokens
+    def run(self) -> base.Result:
+        from ..privacy import CausalLM, EncoderScorer, NgramLM, SearchConfig, Stopped
 
-        base.ensure_writable(self.out, self.vectors, self.own, ending=".json")
+        base.checked_out(self.out, self.vectors, self.own, ending=".json")
         base.at_least_one(rows=self.rows)
-        texts = self._own()
-        lengths = sorted(len(tokens(text)) for text in texts)
+        documents = bundled_documents(self.own, "public")
+        texts = documents.texts if documents else v2v.spaces.read_texts(Path(self.own))
+        lengths = sorted(len(v2v.privacy.tokens(text)) for text in texts)
         words = lengths[len(lengths) // 2] if self.words is None else self.words
         config = SearchConfig(beam=self.beam, words=words)
         proposal = CausalLM(self.lm) if self.lm else NgramLM.fit(texts)
-        vectors = base.load_space(self.vectors)
-        scorer, own = self._scorer(proposal, texts)
+        vectors = v2v.spaces.resolve(self.vectors)
+        own = self._encode(texts)
+        if isinstance(proposal, NgramLM):
+            scorer = EncoderScorer.fit(proposal.words, self._encode, texts, own)
+        else:  # its tokens are no words: every candidate is encoded
+            scorer = EncoderScorer(self._encode, own.mean(0))
         rows = vectors.vectors
         if self.translator:
             moved = v2v.align.Translator.load(self.translator).translate(vectors)
-            rows = v2v.privacy.recentre_rows(moved, own.vectors)
-        some, bar = rows[: self.rows], interactive()
-        echo(f"searching texts for {len(some):,} vectors")
+            rows = v2v.privacy.recentre_rows(moved, own)
+        some, bar = rows[: self.rows], base.interactive()
+        base.echo(f"searching texts for {len(some):,} vectors")
         try:
-            found = self._write(invert(some, proposal, scorer, config, progress=bar))
+            found = v2v.privacy.invert(some, proposal, scorer, config, progress=bar)
         except Stopped as stop:
             self._write(stop.found)
             raise KeyboardInterrupt(f"{stop}; they are in {self.out}") from None
-        echo(f"{self.out} is written")
-        lines = [f"{one['cosine']:.2f}  {one['text']}" for one in found]
-        return Result({"out": self.out, "texts": found}, lines)
+        table = self._write(found)
+        base.echo(f"{self.out} is written")
+        lines = [f"{one.cosine:.2f}  {one.text}" for one in found]
+        return base.Result({"out": self.out, "texts": table}, lines)
 
-    def _own(self) -> list[str]:
-        if self.own in SETS:
-            return v2v.spaces.load_documents(self.own, "public").texts
-        return v2v.spaces.read_texts(Path(self.own))
+    def _encode(self, texts: list[str]) -> Tensor:
+        bar = base.interactive() and len(texts) > 500
+        return v2v.spaces.encode(texts, self.encoder, 128, progress=bar).vectors
 
-    def _scorer(
-        self, proposal: Proposal, texts: list[str]
-    ) -> tuple[EncoderScorer, Space]:
-        from ..privacy import EncoderScorer
-
-        def rows(some: list[str]) -> Tensor:
-            bar = interactive() and len(some) > 2000
-            return v2v.spaces.encode(some, self.encoder, 128, progress=bar).vectors
-
-        own = v2v.spaces.encode(texts, self.encoder, 128, progress=interactive())
-        if self.lm:  # its tokens are no words: every candidate is encoded
-            return EncoderScorer(rows, own.mean), own
-        return EncoderScorer.fit(proposal.words, rows, texts, own), own
-
-    def _write(self, found: list) -> list[dict]:
-        table = [asdict(one) for one in found]
-        v2v.spaces.write_json(self.out, to_jsonable(table))
+    def _write(self, found: list[v2v.privacy.Inverted]) -> list[dict]:
+        table = base.to_jsonable([asdict(one) for one in found])
+        v2v.spaces.write_json(self.out, table)
         return table
 
 
@@ -189,19 +171,7 @@ class Inversion(base.Command):
 class Attack:
     """Read stolen vectors without a pair."""
 
-    command: Annotated[
-        Annotated[Attributes, subcommand("attributes")]
-        | Annotated[Inversion, subcommand("inversion")],
-        arg(name=""),
-    ]
-
-
-# Every defence of `v2v_lite.privacy`, and the old names of four, which go in version
-# 0.3; a test compares the two.
-Kind = Literal[
-    "noise", "keyed-noise", "truncate", "quantise", "rotate", "scale", "rff",
-    "knn-average", "remove-top",
-]  # fmt: skip
+    command: Annotated[Attributes | Inversion, arg(name="")]
 
 
 @dataclass(frozen=True)
@@ -210,8 +180,9 @@ class Defend(base.Command):
 
     # .safetensors, .npy or a bundled name.
     vectors: base.Vectors
-    # The defence.
-    kind: Kind = "noise"
+    # noise, keyed-noise, truncate, quantise, rotate, scale, rff, knn-average or
+    # remove-top.
+    kind: str = "noise"
     # Its meaning depends on the kind: length of the noise, dimensions kept, ...
     strength: float = 0.5
     # The owner's secret number (default: drawn; keep it).
@@ -221,35 +192,36 @@ class Defend(base.Command):
     # Rows of a bundled space.
     part: base.Part = "all"
 
-    def run(self) -> Result:
-        from ..privacy import DEFENCES, Defence, recall
-
+    def run(self) -> base.Result:
+        key = secrets.randbits(53) if self.key is None else self.key
+        defence = v2v.privacy.Defence(self.kind, self.strength, key)
         out = self.out or Path(f"{self.vectors}.{self.kind}.safetensors")
-        base.ensure_writable(out, self.vectors, ending=base.ROWS)
-        space = base.load_space(self.vectors, self.part)
+        base.checked_out(out, self.vectors, ending=base.ROWS)
+        space = v2v.spaces.resolve(self.vectors, self.part)
         if space.n < 40:
             raise base.UsageError(f"{space.n} rows, but the cost needs at least 40")
-        key = secrets.randbits(53) if self.key is None else self.key
         rows = space.vectors
-        defence = Defence(self.kind, self.strength, key)
         stored = defence.protect(rows)
         note = f"defended: {self.kind} {self.strength:g}"
         provenance = replace(space.provenance, note=note)
         v2v.spaces.Space(stored, provenance, ids=space.ids).save(out)
         if self.key is None:
-            echo(f"the key is {key}: keep it, queries need it")
+            base.echo(f"the key is {key}: keep it, queries need it")
         step = max(space.n // QUERIES, 2)  # every step-th row asks, the others answer
         queries, keep = rows[::step], [i for i in range(space.n) if i % step]
         k, asked = min(10, len(keep)), defence.protect_query(queries, rows)
-        cost = recall(stored[keep], asked, rows[keep], queries, k)
+        cost = v2v.privacy.recall(stored[keep], asked, rows[keep], queries, k)
         result = {
             "out": out, "kind": self.kind, "strength": self.strength, "key": key,
             "rows": space.n, "d": stored.shape[1], f"recall@{k}": cost.mean,
             "se": cost.se, "queries": len(queries),
         }  # fmt: skip
-        meaning = f", {DEFENCES[self.kind].strength} {self.strength:g}"
-        line = f"{out}: {self.kind}{'' if self.kind == 'rotate' else meaning}"
-        line += f"; recall@{k} {cost} of {len(queries)} queries in {len(keep):,} rows"
-        linear = self.kind in ("rotate", "scale")
-        more = ["an invertible linear map hides nothing: see chapter 15"]
-        return Result(result, [line, *(more if linear else [])])
+        meaning = v2v.privacy.DEFENCES[self.kind].strength
+        strength = "" if meaning == "unused" else f", {meaning} {self.strength:g}"
+        lines = [
+            f"{out}: {self.kind}{strength}; recall@{k} {cost} of {len(queries)} "
+            f"queries in {len(keep):,} rows"
+        ]
+        if self.kind in ("rotate", "scale"):
+            lines.append("an invertible linear map hides nothing: see chapter 15")
+        return base.Result(result, lines)

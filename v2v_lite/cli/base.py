@@ -8,24 +8,25 @@ options.
 
 from __future__ import annotations
 
+import json
+import math
 import os
-from collections.abc import Sequence
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal, TextIO, cast
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 import v2v_lite as v2v
 
-from .streams import Result, echo
-
-if TYPE_CHECKING:
-    from ..spaces import Space
-
-__all__ = ["Command", "UsageError", "ensure_writable", "load_pair", "load_space"]
+__all__ = ["Command", "Result", "UsageError", "emit", "load_pair", "safe_streams"]
 
 Part = Literal["all", "train", "eval"]
+Device = Literal["auto", "cpu", "cuda"]
 Flag = Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")]
 # Optional values: their help says itself what happens without them.
 Int = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
@@ -39,12 +40,20 @@ Vectors = Annotated[str, Positional, arg(metavar="VECTORS")]
 Texts = Annotated[Path, Positional, arg(metavar="TEXTS")]
 Folder = Annotated[Path, Positional, arg(metavar="FOLDER")]
 
-DIAGNOSIS = "diagnosis.json"
 ROWS = ".safetensors or .npy"  # the formats of files of rows
 
 
 class UsageError(Exception):
     """Words or values that no command can use; the message says why."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A command's outcome: `data` for machines, `lines` for people, the exit code."""
+
+    data: dict[str, Any]
+    lines: Sequence[str]
+    code: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +76,10 @@ def at_least_one(**values: int | None) -> None:
             raise UsageError(f"{name} = {value}, but at least 1 is needed")
 
 
-def load_space(name: str, part: str = "all") -> Space:
-    """A bundled space (`part` of it) or a file's, checked."""
-    bundled = name in v2v.spaces.NAMES
-    return v2v.spaces.load(name, part) if bundled else v2v.spaces.resolve(name)
+# ---- rows and folders
 
 
-def load_pair(source: str, target: str, n_train: int | None) -> list[Space]:
+def load_pair(source: str, target: str, n_train: int | None) -> list[v2v.spaces.Space]:
     """The rows to align, of disjoint texts as far as anybody can tell.
 
     Two bundled names are split by `splits.unpaired`. Otherwise rows are used whole, and
@@ -82,7 +88,7 @@ def load_pair(source: str, target: str, n_train: int | None) -> list[Space]:
     """
     at_least_one(n_train=n_train)
     if {source, target} <= set(v2v.spaces.NAMES):
-        both = load_space(source), load_space(target)
+        both = v2v.spaces.resolve(source), v2v.spaces.resolve(target)
         split = v2v.spaces.unpaired(*both, n_train=n_train)
         echo(
             f"{source} and {target} are bundled vectors of the same texts: "
@@ -90,7 +96,7 @@ def load_pair(source: str, target: str, n_train: int | None) -> list[Space]:
             "target; the 4,096 evaluation texts to neither"
         )
         return [split.source, split.target, *split.unseen()]
-    sides = [load_space(source, "train"), load_space(target, "train")]
+    sides = [v2v.spaces.resolve(name, "train") for name in (source, target)]
     if all(side.ids is not None for side in sides):
         v2v.spaces.check_disjoint(*sides)
     else:
@@ -101,62 +107,110 @@ def load_pair(source: str, target: str, n_train: int | None) -> list[Space]:
     return [one, two, unseen_one, unseen_two]
 
 
-def to_device(space: Space, device: str) -> Space:
+def to_device(space: v2v.spaces.Space, device: Device) -> v2v.spaces.Space:
     """The space on `device`; "auto" is the GPU when there is one."""
     import torch
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return space.to(torch.device(device))
-    except (RuntimeError, AssertionError) as error:
-        why = str(error).splitlines()[0].partition(" device type at start")[0]
-        raise UsageError(f"device {device!r}: {why}; use --device cpu") from error
+    gpu = torch.cuda.is_available()
+    if device == "cuda" and not gpu:
+        raise UsageError("device 'cuda': torch finds no GPU here; use --device cpu")
+    return space.to("cuda" if gpu and device != "cpu" else "cpu")
 
 
-def ensure_writable(
+def checked_out(
     out: Path, *inputs: str | Path | None, ending: str | None = None
-) -> None:
-    """Refuse before the work what would fail after it, or would overwrite an input.
+) -> Path:
+    """`out`, refused before the work if it would fail after it or overwrite an input.
 
-    `out` is a file with one of the endings that `ending` names, or else a folder.
+    It is a file with one of the endings that `ending` names, or else a folder.
     """
     kind, other = ("file", "folder") if ending else ("folder", "file")
-    why, real, exists = "", os.path.realpath, os.path.exists  # none of them raises
+    real, exists = os.path.realpath, os.path.exists  # which never raise
+    parent = next(p for p in (out, *out.absolute().parents) if exists(p))
     if ending and (not out.suffix or out.suffix not in ending):
         why = f"its name must end in {ending}"
     elif any(path and real(path) == real(out) for path in inputs):
         why = "that is the input"
     elif exists(out) and os.path.isdir(out) == bool(ending):
         why = f"a {other} has this name"
-    parent = next(p for p in (out, *out.absolute().parents) if exists(p))
-    if not why and not os.access(parent, os.W_OK):
+    elif not os.access(parent, os.W_OK):
         why = f"{parent} may not be written to"
-    if why:
-        raise UsageError(f"{out}: {why}; give another {kind} as --out")
+    else:
+        return out
+    raise UsageError(f"{out}: {why}; give another {kind} as --out")
 
 
-def identities(spaces: Sequence[Space], names: Sequence[str]) -> list[str]:
-    """Which spaces rows are of: their encoders, or the files where that is unknown."""
-    pairs = zip(spaces, names, strict=True)
-    return [str(Path(n).resolve()) if s.name == "unknown" else s.name for s, n in pairs]
+# ---- standard streams that may be closed, missing, narrow, or no terminal
 
 
-def keep_results(folder: Path, pair: list[str], force: bool) -> None:
-    """Refuse a folder with a run, or with a translator of another pair of spaces."""
-    from ..vec2vec.initialise import saved_steps
+def echo(text: str) -> None:
+    """Write a remark to stderr."""
+    print(text, file=sys.stderr, flush=True)
 
-    if force:
-        return
-    mend = "give another --out, or overwrite it with --force"
-    if saved_steps(folder):
-        raise UsageError(f"{folder} holds a run; go on with it by --resume, {mend}")
-    if not (folder / "model.json").exists():
-        return
-    read, names = v2v.spaces.read_header, {"source": str, "target": str}
-    there = [read(folder / "model.json", names)[name] for name in names]
-    if (folder / DIAGNOSIS).exists():
-        there = read(folder / DIAGNOSIS, {"pair?": list}).get("pair", there)
-    if there != pair and "unknown" not in there:
-        both = " to ".join(map(str, there))
-        raise UsageError(f"{folder} holds a translator from {both}; {mend}")
+
+def emit(result: Result, stream: TextIO, as_json: bool) -> None:
+    """Write a result to `stream`: as JSON, or its lines."""
+    text = "\n".join(result.lines)
+    if as_json:
+        narrow = not (stream.encoding or "").lower().startswith("utf")
+        text = json.dumps(to_jsonable(result.data), indent=1, ensure_ascii=narrow)
+    print(text, file=stream, flush=True)
+
+
+def to_jsonable(value: Any) -> Any:
+    """`value` in JSON's terms: NaN and infinities become null, floats have 6 digits."""
+    if isinstance(value, dict):
+        return {str(key): to_jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_jsonable(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
+
+
+def interactive() -> bool:
+    """Whether stderr is a terminal; elsewhere progress bars would fill a log."""
+    with suppress(AttributeError, ValueError):  # missing or closed
+        return sys.stderr.isatty()
+    return False
+
+
+@contextmanager
+def safe_streams() -> Iterator[TextIO]:
+    """Yield stdout; inside, writing to stderr never fails, and `print` goes there."""
+    given, before = sys.stderr, warnings.formatwarning
+    # What is opened here takes a closed stream's descriptor; else files of ours would.
+    out = sys.stdout or open(os.devnull, "w", encoding="utf-8")
+    err = given or open(os.devnull, "w", encoding="utf-8")
+    if hasattr(out, "reconfigure"):
+        out.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = lambda message, *_, **__: f"v2v: warning: {message}\n"
+    sys.stderr = cast(TextIO, _Tolerant(err))
+    try:
+        with redirect_stdout(sys.stderr):
+            yield out
+    finally:
+        sys.stderr, warnings.formatwarning = given, before
+        try:
+            out.flush()
+        except (OSError, ValueError):  # let Python's own flush at the end succeed
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+
+
+class _Tolerant:
+    # A text stream whose reader may have left.
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

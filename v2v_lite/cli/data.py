@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import arg, subcommand
+from tyro.conf import arg
 
 import v2v_lite as v2v
 
 from . import base
-from .streams import Result, echo, interactive
 
 __all__ = ["Data", "Encode", "Make", "Show"]
 
@@ -31,17 +30,19 @@ class Encode(base.Command):
     # cpu or cuda (default: the GPU when there is one).
     device: base.Text = None
 
-    def run(self) -> Result:
+    def run(self) -> base.Result:
         label = v2v.spaces.safe_name(Path(self.encoder).name)
         out = self.out or Path(f"{self.texts}.{label}.safetensors")
-        base.ensure_writable(out, self.texts, ending=base.ROWS)
+        base.checked_out(out, self.texts, ending=base.ROWS)
         space = v2v.spaces.encode(
             v2v.spaces.read_texts(self.texts), self.encoder, self.batch_size,
-            self.device, progress=interactive(),
+            self.device, progress=base.interactive(),
         )  # fmt: skip
         space.save(out)
         result = {"out": out, "encoder": space.name, "rows": space.n, "d": space.d}
-        return Result(result, [f"{out}: {space.n:,} rows of {space.name}, {space.d}-d"])
+        return base.Result(
+            result, [f"{out}: {space.n:,} rows of {space.name}, {space.d}-d"]
+        )
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,12 @@ class Make(base.Command):
     # Seed of the shuffle before the evaluation rows are set apart.
     seed: int = 0
 
-    def run(self) -> Result:
-        base.ensure_writable(self.out, self.texts)
+    def run(self) -> base.Result:
+        base.checked_out(self.out, self.texts)
         entry = v2v.spaces.make_set(
             self.texts, self.encoders, self.out, self.n_eval, name=self.name,
             about=self.about, licence=self.licence, near=self.near, seed=self.seed,
-            progress=interactive(),
+            progress=base.interactive(),
         )  # fmt: skip
         dropped = entry["dropped"]
         lines = [
@@ -82,7 +83,7 @@ class Make(base.Command):
             f"read it with load(ENCODER, dataset={self.name!r}, "
             f"folder={str(self.out)!r})",
         ]
-        return Result({"out": self.out, "name": self.name, **entry}, lines)
+        return base.Result({"out": self.out, "name": self.name, **entry}, lines)
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Show(base.Command):
     # A folder with a manifest.json (default: the bundled one).
     folder: base.OptionalPath = None
 
-    def run(self) -> Result:
+    def run(self) -> base.Result:
         folder = self.folder or v2v.spaces.data_folder()
         sets, lines = v2v.spaces.read_manifest(folder), []
         for name, entry in sets.items():
@@ -103,15 +104,12 @@ class Show(base.Command):
                     f"  {short:<12} {about['d']:>4}-d  verified  {about['licence']:<12}"
                     f" {about['encoder']}"
                 )
-        echo(f"in {folder}")
-        return Result({"folder": folder, "sets": sets}, lines)
+        base.echo(f"in {folder}")
+        return base.Result({"folder": folder, "sets": sets}, lines)
 
 
 @dataclass(frozen=True)
 class Data:
     """List or make sets of vectors."""
 
-    command: Annotated[
-        Annotated[Show, subcommand("show")] | Annotated[Make, subcommand("make")],
-        arg(name=""),
-    ]
+    command: Annotated[Show | Make, arg(name="")]

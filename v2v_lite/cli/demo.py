@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import v2v_lite as v2v
 
 from . import base
 from .align import best_of
-from .streams import Result, echo, interactive, to_jsonable
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from ..align import Translator
-
-__all__ = ["Demo"]
+__all__ = ["Demo", "drawn"]
 
 QUICK_ROWS = 6000
-ORDER = ("identity", "mean", "random", "mini", "selflearn",
-         "procrustes", "whitened", "ridge", "mlp")  # fmt: skip
-SEEDED = ("mini", "selflearn")  # more runs of the others would add nothing
 
 
 @dataclass(frozen=True)
@@ -42,15 +32,24 @@ class Demo(base.Command):
     # 6,000 texts a side and one seed.
     quick: base.Flag = False
 
-    def run(self) -> Result:
-        from ..teaching import comparison, figure_to_png, results
+    def run(self) -> base.Result:
+        from ..teaching import comparison, results
 
         base.at_least_one(seeds=self.seeds)
-        base.ensure_writable(self.out)
-        seeds = 1 if self.quick else self.seeds
+        base.checked_out(self.out)
         n = self.n_train or (QUICK_ROWS if self.quick else None)
-        rows, ours = self._measure(seeds, n)
-        summaries = {name: comparison.summary(rows[name]) for name in ORDER}
+        rows: dict[str, list[dict]] = {name: [] for name in comparison.KINDS}
+        ours, seeds = [], 1 if self.quick else self.seeds
+        for method, done in rows.items():
+            seeded = method in (comparison.MINI, comparison.OURS)  # all else is exact
+            for seed in range(seeds if seeded else 1):
+                base.echo(f"fitting {method}, seed {seed}")
+                row, model = comparison.measure(
+                    method, self.source, self.target, n, seed, base.interactive()
+                )
+                done.append(row)
+                ours += [model] if method == comparison.OURS else []
+        summaries = {name: comparison.summary(done) for name, done in rows.items()}
         split = comparison.split_of(self.source, self.target, n, ours[0].seed)
         best, found = best_of(ours, *split.unseen())
         title = (
@@ -63,35 +62,18 @@ class Demo(base.Command):
             "diagnosis": found[best].as_dict(),
             "circumstances": results.circumstances(),
         }  # fmt: skip
-        v2v.spaces.write_json(self.out / "demo.json", to_jsonable(result))
+        v2v.spaces.write_json(self.out / "demo.json", base.to_jsonable(result))
         with v2v.spaces.atomic(self.out / "demo.png") as temporary:
-            temporary.write_bytes(figure_to_png(draw(rows, title)))
-        echo(f"{self.out}: demo.json and demo.png are written")
+            temporary.write_bytes(drawn(rows, title))
+        base.echo(f"{self.out}: demo.json and demo.png are written")
         paired = f"(paired methods: the same {2 * split.source.n:,} texts with pairs)"
         lines = [title, *comparison.lines(summaries), paired, found[best].line()]
-        return Result(result, lines)
-
-    def _measure(
-        self, seeds: int, n: int | None
-    ) -> tuple[dict[str, list[dict]], list[Translator]]:
-        from ..teaching import comparison
-
-        rows: dict[str, list[dict]] = {name: [] for name in ORDER}
-        ours, sides = [], (self.source, self.target)
-        for method in ORDER:
-            for seed in range(seeds if method in SEEDED else 1):
-                echo(f"fitting {method}, seed {seed}")
-                bar = interactive()
-                row, model = comparison.measure(method, *sides, n, seed, bar)
-                rows[method].append(row)
-                if method == comparison.OURS:
-                    ours.append(model)
-        return rows, ours
+        return base.Result(result, lines)
 
 
-def draw(rows: dict[str, list[dict]], title: str) -> Figure:
-    """Top-1 and mean rank of each method, a dot for each seed."""
-    from ..teaching import PALETTE, new_figure, style
+def drawn(rows: dict[str, list[dict]], title: str) -> bytes:
+    """A PNG: top-1 and mean rank of each method, a dot for each seed."""
+    from ..teaching import PALETTE, figure_to_png, new_figure, style
     from ..teaching.comparison import KINDS
 
     palette = PALETTE | {"paired": PALETTE["reference"]}
@@ -110,4 +92,4 @@ def draw(rows: dict[str, list[dict]], title: str) -> Figure:
         left.set(xlabel="top-1", xlim=(0, 1.15))
         right.set(xlabel="mean rank (1 is perfect)", xscale="log", xlim=(1, 3e4))
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-    return figure
+        return figure_to_png(figure)

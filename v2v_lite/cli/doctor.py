@@ -1,71 +1,83 @@
-"""`v2v doctor`: what is installed, what works, what is missing and how to mend it."""
+"""`v2v doctor`: what is installed, what works, what is missing and how to mend it.
+
+The packages that v2v_lite asks for are those that its own metadata lists, by extra.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import metadata
 from importlib.util import find_spec
+from typing import Any
 
 import v2v_lite as v2v
 
 from . import base
-from .packages import CORE, requirements, version
-from .streams import Result
 
-__all__ = ["Doctor"]
+__all__ = ["Doctor", "advice", "requirements", "version"]
+
+CORE = ""  # the key of what is always needed
+# The name, and the extra if there is one: "tensorboard>=2.15; extra == 'train'".
+REQUIREMENT = r"^([\w.-]+)(?:.*extra\s*==\s*['\"]([\w-]+))?"
+# Import names that differ from their package's name by more than dashes and case.
+PACKAGES = {"ot": "pot", "sklearn": "scikit-learn"}
 
 
 @dataclass(frozen=True)
 class Doctor(base.Command):
     """Report versions, device, data, encoders and results; name what is missing."""
 
-    def run(self) -> Result:
-        report: dict = {"v2v_lite": v2v.__version__, "broken": [], "missing": []}
-        report["python"] = f"{platform.python_version()} on {platform.system()}"
-        for check in (_packages, _device, _data, _encoders, _results):
-            check(report)
-        return Result(report, _lines(report), 1 if report["broken"] else 0)
+    def run(self) -> base.Result:
+        import torch
+
+        gpu = torch.cuda.is_available()
+        broken: list[str] = []
+        missing: list[str] = []
+        report: dict[str, Any] = {
+            "v2v_lite": v2v.__version__,
+            "python": f"{platform.python_version()} on {platform.system()}",
+            "packages": _packages(broken, missing),
+            "device": f"cuda: {torch.cuda.get_device_name()}" if gpu else "cpu",
+            "threads": torch.get_num_threads(), "cores": os.cpu_count(),
+            "data": _data(broken), "encoders": _encoders(),
+            "results": _results(), "broken": broken, "missing": missing,
+        }  # fmt: skip
+        lines = [line for name in report for line in _lines(name, report[name])]
+        lines += [] if broken else ["all that the library needs is here"]
+        return base.Result(report, lines, 1 if broken else 0)
 
 
-def _packages(report: dict) -> None:
+def _packages(broken: list[str], missing: list[str]) -> dict[str, str | None]:
     table = requirements()
-    names = dict.fromkeys(name for extra in table.values() for name in extra)
-    report["packages"] = {name: version(name) for name in names}
     for extra, packages in table.items():
-        missing = [name for name in packages if report["packages"][name] is None]
-        if missing and extra == CORE:
-            mend = f"`pip install {' '.join(missing)}`"
-            report["broken"].append(f"{', '.join(missing)}; {mend}")
-        elif missing:
-            mend = f"`pip install 'v2v_lite[{extra}]'`"
-            report["missing"].append(f"{', '.join(missing)} (optional); {mend}")
+        gone = [name for name in packages if version(name) is None]
+        if gone:
+            optional, kind = (" (optional)", missing) if extra else ("", broken)
+            kind.append(f"{', '.join(gone)}{optional}; `{_install(extra, gone)}`")
+    return {name: version(name) for names in table.values() for name in names}
 
 
-def _device(report: dict) -> None:
-    import torch
-
-    gpu = torch.cuda.is_available()
-    report["device"] = f"cuda: {torch.cuda.get_device_name()}" if gpu else "cpu"
-    report["threads"], report["cores"] = torch.get_num_threads(), os.cpu_count()
-
-
-def _data(report: dict) -> None:
-    report["data"] = {}
-    for name in v2v.spaces.NAMES:
+def _data(broken: list[str]) -> dict[str, str | None]:
+    found: dict[str, str | None] = dict.fromkeys(v2v.spaces.NAMES)
+    for name in found:
         try:
             space = v2v.spaces.load(name)
-            report["data"][name] = f"{space.n:,} rows, {space.d}-d, verified"
+            found[name] = f"{space.n:,} rows, {space.d}-d, verified"
         except v2v.spaces.DataError as error:
-            report["data"][name] = None
-            report["broken"] += [e for e in [str(error)] if e not in report["broken"]]
+            broken += [why for why in [str(error)] if why not in broken]
+    return found
 
 
-def _encoders(report: dict) -> None:
-    report["encoders_offline"], report["encoders_online"] = [], []
+def _encoders() -> dict[str, str]:
+    found = {}
     for name, about in v2v.spaces.ENCODERS.items():
         here = bool(about.package and version(about.package)) or _in_cache(about.hub)
-        report["encoders_offline" if here else "encoders_online"].append(name)
+        found[name] = "needs no network" if here else "comes from the hub"
+    return found
 
 
 def _in_cache(hub: str) -> bool:
@@ -76,36 +88,70 @@ def _in_cache(hub: str) -> bool:
     return isinstance(try_to_load_from_cache(hub, "modules.json"), str)
 
 
-def _results(report: dict) -> None:
+def _results() -> dict[str, str]:
     from ..teaching import results
 
-    report["results"] = {}
+    found = {}
     for name in results.NAMES:
-        mend = f"`make bench NAME={name}`"
         try:
-            why = results.stale(name)
-            report["results"][name] = f"stale: {why}" if why else "fresh"
-            if why:
-                mend = f"{mend[:-1]} RECHECK=1`"
-                report["missing"].append(f"result {name} is stale ({why}); {mend}")
+            why, more = results.stale(name), " RECHECK=1"
         except (ValueError, KeyError, OSError):
-            report["results"][name] = None
-            report["missing"].append(f"result {name} is not measured; {mend}")
+            why, more = "not measured", ""
+        found[name] = f"{why}; `make bench NAME={name}{more}`" if why else "fresh"
+    return found
 
 
-def _lines(report: dict) -> list[str]:
-    packages = [f"{name} {v}" for name, v in report["packages"].items() if v]
-    here, online = report["encoders_offline"], report["encoders_online"]
-    return [
-        f"v2v_lite {report['v2v_lite']}, Python {report['python']}",
-        f"packages: {', '.join(packages)}",
-        f"device:   {report['device']}; {report['threads']} threads of "
-        f"{report['cores']} cores",
-        *(f"data:     {k:<10} {v or 'BROKEN'}" for k, v in report["data"].items()),
-        f"encoders: without a network {', '.join(here) or 'none'}",
-        f"          from the hub {', '.join(online) or 'none'}",
-        *(f"results:  {k:<10} {v or 'absent'}" for k, v in report["results"].items()),
-        *(f"broken:   {what}" for what in report["broken"]),
-        *(f"missing:  {what}" for what in report["missing"]),
-        *(() if report["broken"] else ("all that the library needs is here",)),
-    ]
+def _lines(title: str, found: Any) -> list[str]:
+    rows = found if isinstance(found, list) else [found]
+    if isinstance(found, dict):
+        rows = [f"{name:<13}{value or 'absent'}" for name, value in found.items()]
+    if title == "packages":
+        rows = [", ".join(" ".join(row.split()) for row in rows)]
+    return [f"{title + ':':<10} {row}" for row in rows]
+
+
+# ---- packages
+
+
+def requirements() -> dict[str, list[str]]:
+    """Extra -> names of its packages; {} where v2v_lite is not installed."""
+    table: dict[str, list[str]] = {}
+    lines: list[str] = []
+    with suppress(metadata.PackageNotFoundError):
+        lines += metadata.requires("v2v_lite") or []
+    for name, extra in re.findall(REQUIREMENT, "\n".join(lines), re.MULTILINE):
+        if _normal(name) != "v2v-lite":
+            table.setdefault(extra, []).append(_normal(name))
+    return table
+
+
+def version(package: str) -> str | None:
+    """The installed version, or None."""
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version(package)
+    return None
+
+
+def advice(module: str) -> str:
+    """How to install what holds a missing module: by itself, or its smallest extra.
+
+    >>> advice("sentence_transformers")
+    "pip install 'v2v_lite[text]'"
+    """
+    top = module.partition(".")[0]
+    package = PACKAGES.get(top, _normal(top))
+    table = requirements()
+    extras = [extra for extra in table if package in table[extra]]
+    extra = min(extras, key=lambda x: (x != CORE, len(table[x])), default=CORE)
+    names = table[extra] if extras else []
+    gone = [name for name in names if version(name) is None]
+    return _install(extra, gone or [package])
+
+
+def _install(extra: str, missing: list[str]) -> str:
+    what = f"'v2v_lite[{extra}]'" if extra else " ".join(missing)
+    return f"pip install {what}"
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -30,8 +30,7 @@ from ..vec2vec import OURS, Preset, TrainerConfig
 from ..vec2vec.config import OLD_FIELDS, OLD_PRESETS, from_dict, preset_named
 from ..vec2vec.initialise import CHECKPOINTS
 from . import base
-from .align import folder_name
-from .streams import Result, echo, interactive
+from .align import Fit
 
 __all__ = ["Train", "defaults", "renamed"]
 
@@ -48,71 +47,45 @@ WORDS = {"source": str, "target": str, "seeds": int, "seed": int, "device": str,
          "n_train": is_number_or_null}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Train(base.Command):
+@dataclass(frozen=True, kw_only=True)
+class Train(Fit):
     """Train vec2vec between two spaces without any pair; save the best, checkpoints."""
 
-    # Bundled name (minilm, granite, arctic, wordllama), .safetensors or .npy.
-    source: base.Source
-    # The same for the space to translate into, the known one.
-    target: base.Target
     config: Annotated[Preset, tyro.conf.arg(name="")]
     trainer: TrainerConfig
     # paper (the paper's text), released (its code) or ours.
     preset: str = OURS.name
-    # Folder to save into (default: runs/SOURCE-TARGET-PRESET).
-    out: base.OptionalPath = None
     # Folder of a run to go on with; it knows all the rest.
     resume: base.OptionalPath = None
-    # Number of seeds, trained as one program; the best is picked without pairs.
-    seeds: int = 1
-    # The first seed.
-    seed: int = 0
-    # Rows a side (default: all).
-    n_train: base.Int = None
-    # cpu, cuda or auto.
-    device: str = "auto"
-    # Overwrite the run, or another pair's translator, that the folder holds.
-    force: base.Flag = False
 
-    def run(self) -> Result:
-        words = self.source, self.target
+    def run(self) -> base.Result:
         name = v2v.spaces.safe_name(self.config.name)
-        out = self.resume or self.out or Path("runs", folder_name(*words, name))
-        base.ensure_writable(out, *words)
-        sides = base.load_pair(*words, self.n_train)
+        out = self.folder(self.resume or self.out, name)
+        sides = base.load_pair(self.source, self.target, self.n_train)
         main = os.environ.get("RANK", "0") == "0"  # or the first of several processes
         if main and self.resume is None:
-            base.keep_results(out, base.identities(sides[:2], words), self.force)
-            self._prepare(out)
+            self.keep_results(out, self.pair(*sides[:2]))
+            if self.force:
+                shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+            words = {name: getattr(self, name) for name in WORDS}
+            kept = {"preset": asdict(self.config), "trainer": asdict(self.trainer)}
+            v2v.spaces.write_json(out / RUN, {"words": words, **kept})
         names = [side.name for side in sides[:2]]
         names = names if names[0] != names[1] else ["source", "target"]
         found = v2v.vec2vec.train(
             dict(zip(names, sides[:2], strict=True)), self.config, seeds=self.seeds,
-            seed=self.seed, out=out, config=self.trainer,
+            seed=self.seed, out=out, config=self.trainer, device=self.device,
             held_out=dict(zip(names, sides[2:], strict=True)),
-            resume=self.resume is not None, progress=interactive(), device=self.device,
+            resume=self.resume is not None, progress=base.interactive(),
         )  # fmt: skip
-        diagnosis = found.diagnoses[found.best][0]
-        result = {
-            "out": out, "preset": self.config.name, "source": self.source,
-            "target": self.target, "seed": found.seeds[found.best],
-            "step": found.steps[found.best], "diagnosis": diagnosis.as_dict(),
-            "seeds": dict(zip(found.seeds, found.scores, strict=True)),
-            "summary": found.summary(),
-        }  # fmt: skip
-        line = f"{out}: vec2vec {self.config.name}, seed {result['seed']}"
-        line += f", its networks of step {result['step']}"
-        if len(found.seeds) > 1:
-            line += f", the best of {len(found.seeds)} by the diagnosis"
-        return Result(result, [line, diagnosis.line()])
-
-    def _prepare(self, out: Path) -> None:
-        if self.force:
-            shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-        words = {name: getattr(self, name) for name in WORDS}
-        kept = {"preset": asdict(self.config), "trainer": asdict(self.trainer)}
-        v2v.spaces.write_json(out / RUN, {"words": words, **kept})
+        step = found.steps[found.best]
+        return self.result(
+            f"vec2vec {self.config.name}, the networks of step {step}",
+            found.diagnoses[found.best][0], out=out, preset=self.config.name,
+            source=self.source, target=self.target, seed=found.seeds[found.best],
+            step=step, seeds=dict(zip(found.seeds, found.scores, strict=True)),
+            summary=found.summary(),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -123,7 +96,13 @@ class _Start:
 
 
 def defaults(words: Sequence[str]) -> Train:
-    """`Train` with the fields of the preset, or of the run, that the words name."""
+    """`Train` with the fields of the preset, or of the run, that the words name.
+
+    Raises UsageError for options of version 0.1.
+    """
+    for word in words:
+        if now := renamed(word):
+            raise base.UsageError(f"{word.partition('=')[0]} is now {now}")
     start = _Start()
     with suppress(SystemExit):  # a word without its value: reading all words says so
         start = tyro.cli(
@@ -133,9 +112,12 @@ def defaults(words: Sequence[str]) -> Train:
     if start.resume is None:
         name = OLD_PRESETS.get(start.preset, start.preset)
         if name != start.preset:
-            echo(f"preset {start.preset} is now {name}")
+            base.echo(f"preset {start.preset} is now {name}")
         config, missing = preset_named(name), tyro.MISSING
-        return Train(missing, missing, config, TrainerConfig(), name)
+        return Train(
+            source=missing, target=missing, config=config, trainer=TrainerConfig(),
+            preset=name,
+        )  # fmt: skip
     schema = {"words": WORDS, "preset": dict, "trainer?": dict, "loop?": dict}
     kept = v2v.spaces.read_header(start.resume / RUN, schema)
     config = from_dict(Preset, kept["preset"])
@@ -151,16 +133,15 @@ def renamed(option: str) -> str | None:
     >>> renamed("--game.kind"), renamed("--loss.no-squared=1"), renamed("--net.norm")
     ('--adversarial.game', '--loss.mse-sum', None)
     """
-    path = option.partition("=")[0].removeprefix("--").replace("-", "_").split(".")
+    path = option.partition("=")[0].replace("-", "_").removeprefix("__").split(".")
     old, new = [name.removeprefix("no_") for name in path], []
-    node: Any = TrainerConfig() if path[0] in ("loop", "trainer") else OURS
-    if isinstance(node, TrainerConfig):
-        new.append("trainer")
-    for name in old[len(new) :]:
-        known = getattr(node, "__dataclass_fields__", {})
-        name = name if name in known else OLD_FIELDS.get(name, "")
+    known: dict[str, Any] = {**vars(OURS), "trainer": TrainerConfig()}
+    for name in old:
+        name = (
+            name if name in known else {**OLD_FIELDS, "loop": "trainer"}.get(name, "")
+        )
         if name not in known:
             return None
         new.append(name)
-        node = getattr(node, name)
+        known = getattr(known[name], "__dict__", {})
     return None if new == old else "--" + ".".join(new).replace("_", "-")
