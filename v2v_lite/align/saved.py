@@ -67,11 +67,9 @@ def read(folder: Path) -> tuple[dict[str, Tensor], dict]:
 
 
 def check_tensors(
-    tensors: Mapping[str, Tensor],
-    layout: Mapping[str, str],
-    widths: tuple[int, int],
+    tensors: Mapping[str, Tensor], layout: Mapping[str, str], widths: tuple[int, int],
     where: Path,
-) -> None:
+) -> None:  # fmt: skip
     """DataError unless all tensors are finite and those of `layout` have its shapes.
 
     A letter stands for a dimension: s and t the two widths, others any size, the same

@@ -116,10 +116,9 @@ def check_labels(labels: Sequence[Label], where: str = "labels") -> tuple[Label,
 
 
 def label_vectors(
-    labels: Sequence[Label],
-    encode: Callable[[list[str]], Rows],
+    labels: Sequence[Label], encode: Callable[[list[str]], Rows],
     prompts: Sequence[str] = PROMPTS,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     r"""`(L, d)` unit rows: the mean of each label's phrasings under the encoder.
 
     $l_j = \mathrm{unit}(\sum_p M_2(\text{prompt}_p(j)))$. A prompt may name {name} and
@@ -168,11 +167,9 @@ def scores(
 
 
 def attribute_leakage(
-    found: Tensor,
-    carried: Tensor,
-    names: Sequence[str] | None = None,
+    found: Tensor, carried: Tensor, names: Sequence[str] | None = None,
     tops: Sequence[int] = (1, 3, 5),
-) -> AttributeLeakage:
+) -> AttributeLeakage:  # fmt: skip
     r"""How much scores `(n, L)` give away of the true labels `carried` `(n, L)` bool.
 
     A document's rank is one more than the number of wrong labels that score no less

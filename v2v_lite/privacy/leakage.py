@@ -78,12 +78,9 @@ def token_f1(text: str, document: Document) -> float:
 
 
 def text_leakage(
-    texts: Sequence[str],
-    rows: Sequence[int],
-    documents: Sequence[Document],
-    measure: Measure,
-    same_label: bool = True,
-) -> TextLeakage:
+    texts: Sequence[str], rows: Sequence[int], documents: Sequence[Document],
+    measure: Measure, same_label: bool = True,
+) -> TextLeakage:  # fmt: skip
     r"""`texts[i]`, inverted from document `rows[i]`, against it and against the others.
 
     Gain $= \frac1n \sum_i \big(s(t_i, d_i) - \operatorname{mean}_{j \in J_i} s(t_i,

@@ -54,14 +54,9 @@ class EncoderScorer:
 
     @classmethod
     def fit(
-        cls,
-        words: Sequence[str],
-        encode: Encode,
-        texts: Sequence[str],
-        vectors: Rows,
-        shrink: float = 10.0,
-        ridge: float = 0.1,
-    ) -> EncoderScorer:
+        cls, words: Sequence[str], encode: Encode, texts: Sequence[str], vectors: Rows,
+        shrink: float = 10.0, ridge: float = 0.1,
+    ) -> EncoderScorer:  # fmt: skip
         r"""From the attacker's texts, their vectors `(n, d)`, and the words alone.
 
         A word starts as its own vector, centred, times the root of its inverse document
