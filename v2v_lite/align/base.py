@@ -238,7 +238,7 @@ def check_minima(config: DataclassInstance, **minima: float) -> None:
 
     Fields of whole numbers must be at least 1 where `minima` says nothing else.
     """
-    counts = {field.name: 1 for field in fields(config) if field.type == "int"}
+    counts = {field.name: 1 for field in fields(config) if field.type in ("int", int)}
     for key, minimum in (counts | minima).items():
         value = getattr(config, key)
         if not value >= minimum:

@@ -169,14 +169,12 @@ class Consensus:
 
 
 def synchronise(
-    blocks: Mapping[tuple[str, str], Tensor],
-    widths: Mapping[str, int],
-    rank: int | None = None,
+    blocks: Mapping[tuple[str, str], Tensor], widths: Mapping[str, int]
 ) -> dict[str, Tensor]:
     r"""Frames $Q_i$ `(d_i, r)`, semi-orthogonal, with $Q_i Q_j^\top$ near block (i, j).
 
     The r leading eigenvectors of $D^{-1/2} M D^{-1/2}$, D the number of blocks in a
-    row of blocks, each block's `polar`. r is the largest width if not given. A block
+    row of blocks, each block's `polar`. r is the largest width. A block
     counts as its transpose for (j, i); where both are given, their mean. Raises
     DataError when blocks have other shapes or leave spaces unconnected.
     """
@@ -206,7 +204,7 @@ def synchronise(
 
     rows = [torch.cat([scaled(i, j) for j in names], dim=1) for i in names]
     values, vectors = torch.linalg.eigh(torch.cat(rows))
-    rank = rank or max(widths.values())
+    rank = max(widths.values())
     leading = vectors[:, -rank:] * values[-rank:].clamp_min(0).sqrt()
     parts = leading.split([widths[i] for i in names])
     return {i: polar(q).float() for i, q in zip(names, parts, strict=True)}

@@ -129,10 +129,7 @@ def match_two_opt(
     a, b = kernel_a.double().cpu().numpy(), kernel_b.double().cpu().numpy()
     seed = int(torch.randint(2**31, (1,), generator=generator))
     options = {"maximize": True, "rng": np.random.default_rng(seed)}
-    found = [
-        quadratic_assignment(a, b, method="2opt", options=options)
-        for _ in range(n_init)
-    ]
+    found = [quadratic_assignment(a, b, "2opt", options) for _ in range(n_init)]
     best = max(found, key=lambda result: result.fun)
     return torch.as_tensor(best.col_ind, device=kernel_b.device), float(best.fun)
 

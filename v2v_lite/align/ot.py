@@ -33,8 +33,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import pad
 from tqdm.auto import tqdm
 
-from ..measure.neighbors import topk
-from ..spaces.files import DataError
+from ..measure.neighbors import check_widths, topk
 from ..spaces.rows import unit
 from ..spaces.space import Space
 from .base import Clock, Stages, Translator, centred, check_minima
@@ -136,9 +135,7 @@ class CrossTranslator(PlanTranslator):
         x, y = a.vectors, b.vectors
         if self.premap is not None:
             x = self.premap.translate(a)
-            if x.shape[1] != y.shape[1]:
-                shapes = f"{x.shape[1]} dimensions, but the target has {y.shape[1]}"
-                raise DataError(f"premap leads to {shapes}; fit it on this pair")
+            check_widths(x, y, "premap's rows", "the target's", "fit it on this pair")
         width = max(x.shape[1], y.shape[1])
         x, y = (pad(z, (0, width - z.shape[1])).double() for z in (x, y))
         cost = (1 - x @ y.T).cpu().numpy()

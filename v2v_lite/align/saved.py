@@ -12,16 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..spaces.files import (
-    DataError,
-    atomic,
-    check_header,
-    is_plain_text,
-    read_header,
-    read_tensors,
-    write_json,
-    write_tensors,
-)
+from ..spaces import files
+from ..spaces.files import DataError, is_plain_text
 
 __all__ = ["DIAGNOSIS", "FORMAT", "HEADER", "WEIGHTS", "check_tensors", "read", "write"]
 
@@ -49,10 +41,10 @@ def write(folder: Path, tensors: dict[str, Tensor], header: dict) -> None:
     save leaves a whole model, the old one or the new.
     """
     header = {"format": FORMAT, **header}
-    with atomic(folder / WEIGHTS) as temporary:
-        write_tensors(temporary, tensors, header)
+    with files.atomic(folder / WEIGHTS) as temporary:
+        files.write_tensors(temporary, tensors, header)
         (folder / DIAGNOSIS).unlink(missing_ok=True)
-    write_json(folder / HEADER, header)
+    files.write_json(folder / HEADER, header)
 
 
 def read(folder: Path) -> tuple[dict[str, Tensor], dict]:
@@ -60,10 +52,11 @@ def read(folder: Path) -> tuple[dict[str, Tensor], dict]:
 
     Fields that older versions did not write get their defaults.
     """
-    read_header(folder / HEADER, SCHEMA)
-    tensors, about = read_tensors(folder / WEIGHTS)
+    files.read_header(folder / HEADER, SCHEMA)
+    tensors, about = files.read_tensors(folder / WEIGHTS)
+    about = files.check_header(about, SCHEMA, folder / WEIGHTS, AGAIN)
     defaults = {"source": "unknown", "target": "unknown", "seed": 0, "history": []}
-    return tensors, defaults | check_header(about, SCHEMA, folder / WEIGHTS, AGAIN)
+    return tensors, defaults | about
 
 
 def check_tensors(

@@ -18,7 +18,8 @@ from ..spaces.rows import check_rows
 from ..spaces.space import Space
 
 __all__ = [
-    "Rows", "as_unit_rows", "blocks", "csls_topk", "mean_topk", "mutual_pairs", "topk",
+    "Rows", "as_unit_rows", "blocks", "check_widths", "csls_topk", "mean_topk",
+    "mutual_pairs", "topk",
 ]  # fmt: skip
 
 Rows: TypeAlias = Space | Tensor | np.ndarray | Sequence
@@ -96,13 +97,16 @@ def as_unit_rows(x: Rows, name: str, scale: bool = True) -> Tensor:
     return x.vectors if isinstance(x, Space) else check_rows(x, name, unit_rows=scale)
 
 
+def check_widths(x: Tensor, y: Tensor, a: str, b: str, mend: str) -> None:
+    """DataError unless x and y, which it calls `a` and `b`, are rows of one width."""
+    if x.shape[1] != y.shape[1]:
+        raise DataError(f"{a} are {x.shape[1]}-d and {b} {y.shape[1]}-d; {mend}")
+
+
 def _pair(queries: Rows, keys: Rows) -> tuple[Tensor, Tensor]:
     x, y = as_unit_rows(queries, "queries"), as_unit_rows(keys, "keys")
-    if x.shape[1] != y.shape[1]:
-        raise DataError(
-            f"queries are {x.shape[1]}-d and keys {y.shape[1]}-d; only rows of one "
-            "space can be compared, so translate one side first"
-        )
+    mend = "only rows of one space can be compared, so translate one side first"
+    check_widths(x, y, "queries", "keys", mend)
     return x, y.to(x.device)
 
 
