@@ -8,7 +8,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -135,7 +134,7 @@ def rows_with(space: Space, ids: torch.Tensor) -> Space:
 
     They keep the space's order, which is the same for both encoders: pairs stay pairs.
     """
-    return replace(space.take(torch.isin(_ids(space), ids)), mean=None)
+    return space.take(torch.isin(_ids(space), ids)).with_mean()
 
 
 def _ids(space: Space) -> torch.Tensor:
