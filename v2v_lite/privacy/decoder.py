@@ -19,8 +19,15 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from ..align.base import check_minima
-from ..spaces import files
-from ..spaces.files import ConfigError, DataError
+from ..spaces.files import (
+    ConfigError,
+    DataError,
+    atomic,
+    check_header,
+    parsing,
+    read_tensors,
+    write_tensors,
+)  # fmt: skip
 from ..spaces.rows import unit
 from .proposals import END, Vocabulary
 
@@ -139,15 +146,15 @@ class Decoder(nn.Module):
         about = {"format": FORMAT, "config": asdict(self.config), "d": self.d}
         about |= {"words": self.vocabulary.words, "forms": self.vocabulary.forms}
         state = {key: value.half() for key, value in self.state_dict().items()}
-        with files.atomic(Path(path)) as temporary:
-            files.write_tensors(temporary, state, about)
+        with atomic(Path(path)) as temporary:
+            write_tensors(temporary, state, about)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Decoder:
         """Read what `save` wrote; DataError when it is something else."""
-        tensors, about = files.read_tensors(path)
-        files.check_header(about, {"format": FORMAT}, path)
-        with files.parsing(path, "a whole decoder"):
+        tensors, about = read_tensors(path)
+        check_header(about, {"format": FORMAT}, path)
+        with parsing(path, "a whole decoder"):
             sizes = {RENAMED.get(key, key): n for key, n in about["config"].items()}
             vocabulary = Vocabulary(tuple(about["words"]), about["forms"])
             model = cls(vocabulary, about["d"], DecoderConfig(**sizes))
