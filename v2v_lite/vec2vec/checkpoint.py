@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ..spaces.files import DataError, read_json, sha256_of, write_json
-from ..spaces.space import read_tensors, write_tensors
+from ..spaces.headers import read_tensors, write_tensors
 
 FORMAT = "v2v-checkpoint-1"
 TENSORS, ABOUT = "state.safetensors", "state.json"
