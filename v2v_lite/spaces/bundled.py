@@ -121,10 +121,7 @@ def verify(folder: Path, described: dict) -> Path:
     path = safe_child(folder, described["file"], folder / MANIFEST)
     size, sha256 = described["bytes"], described["sha256"]
     name = "/".join(path.parts[-3:])
-    mend = (
-        f"in a checkout `git checkout -- {name}` restores it; "
-        "otherwise reinstall the package or make the set again"
-    )
+    mend = f"restore it (`git checkout -- {name}`), reinstall, or make the set again"
     if not path.is_file():
         raise DataError(f"{path}: the file is missing; {mend}")
     found = path.stat()

@@ -65,10 +65,7 @@ def load_corpus(
     """
     corpus = pick(CORPORA, name, "corpus")
     split = split or corpus.split
-    mend = (
-        "a network and the package `datasets` are needed, or a local copy: "
-        "read_corpus(name, path)"
-    )
+    mend = "install `datasets` and connect, or read_corpus(name, path) a local copy"
     with parsing(f"{name} at {corpus.hub}", "within reach", mend):
         from datasets import load_dataset
 

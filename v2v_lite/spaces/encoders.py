@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["ENCODERS", "Encoder", "encode", "model_name"]
 
 HUB_SECONDS = 5.0  # how long the hub may take to answer before it counts as unreachable
-LONG = 20_000  # static tables are slow enough for a bar only beyond this many texts
 
 
 @dataclass(frozen=True)
@@ -201,8 +200,8 @@ def _wordllama(texts: list[str], progress: bool) -> np.ndarray:
 
     tokenizer, table = _wordllama_parts()
     rows = np.zeros((len(texts), table.shape[1]), np.float32)
-    quiet = not progress or len(texts) < LONG
-    for start in tqdm(range(0, len(texts), 1024), desc="wordllama", disable=quiet):
+    starts = range(0, len(texts), 1024)
+    for start in tqdm(starts, desc="wordllama", disable=not progress, delay=1.0):
         some = texts[start : start + 1024]
         found = tokenizer.encode_batch(some, add_special_tokens=False)
         for i, one in enumerate(found, start):

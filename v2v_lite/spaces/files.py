@@ -226,5 +226,4 @@ def parse_json(text: str, where: AnyPath, mend: str = REPAIR) -> Any:
 def read_json(path: AnyPath) -> Any:
     """Read a JSON file; DataError when it is missing or damaged."""
     with parsing(path, "valid JSON"):
-        text = Path(path).read_text(encoding="utf-8-sig")
-    return parse_json(text, path)
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))

@@ -140,10 +140,8 @@ def make_set(
 
 def _check_room(where: AnyPath, n: int, n_eval: int) -> None:
     if not 1 <= n_eval < n:
-        raise DataError(
-            f"{where}: {n} different texts do not leave rows to train on beside "
-            f"n_eval = {n_eval}; give more texts or 1 <= n_eval < {n}"
-        )
+        allowed = f"{n} different texts allow 1 <= n_eval < {n}"
+        raise DataError(f"{where}: {allowed}, not n_eval = {n_eval}")
 
 
 def _check_request(encoders: Sequence[str], folder: AnyPath, name: str) -> None:

@@ -51,10 +51,8 @@ def hold_out(
     """
     held = min(int(space.n * fraction), max_rows)
     if held < 40:
-        raise DataError(
-            f"{space.n} rows leave {held} to hold back for the diagnosis; "
-            f"give at least {int(40 / fraction)}"
-        )
+        few = f"{space.n} rows leave {held} to hold back for the diagnosis"
+        raise DataError(f"{few}; give at least {int(40 / fraction)}")
     back = torch.arange(held) * (space.n // held)
     keep = torch.ones(space.n, dtype=torch.bool)
     keep[back] = False
@@ -95,10 +93,8 @@ def check_disjoint(a: Space, b: Space) -> None:
     ids_a, ids_b = a.known_ids.cpu(), b.known_ids.cpu()
     shared = torch.isin(ids_a, ids_b).nonzero().flatten().tolist()
     if shared:
-        raise LeakError(
-            f"{len(shared)} texts stand on both sides: {name_rows(shared)} of "
-            f"{a.name} again in {b.name}; drop them from one side"
-        )
+        rows = f"{name_rows(shared)} of {a.name} again in {b.name}"
+        raise LeakError(f"{len(shared)} texts stand on both sides: {rows}; drop those")
 
 
 def _check_sizes(n: int, n_eval: int, n_train: int | None) -> int:

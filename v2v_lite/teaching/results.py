@@ -77,9 +77,10 @@ def stale(name: str) -> str:
     stamp = load(name)["stamp"]
     if not isinstance(stamp.get("code"), dict):  # of before modules were listed
         return f"the code of {stamp.get('date')} is not recorded by module"
-    away = () if (BOOK / "experiments").is_dir() else "experiments."
-    here = {m: h for m, h in stamp["code"].items() if not m.startswith(away)}
-    changed = [module for module, was in here.items() if module_hash(module) != was]
+    code = stamp["code"]
+    if not (BOOK / "experiments").is_dir():
+        code = {m: h for m, h in code.items() if not m.startswith("experiments.")}
+    changed = [module for module, was in code.items() if module_hash(module) != was]
     if data_hash(tuple(stamp["datasets"])) != stamp["data"]:
         changed.append("the data")
     return f"{', '.join(changed)} changed since {stamp['date']}" if changed else ""
