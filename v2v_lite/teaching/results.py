@@ -57,10 +57,8 @@ def circumstances() -> dict[str, str]:
     """The kind of machine, such as "2 cores x86_64", torch's version, the UTC date."""
     import torch
 
-    if hasattr(os, "sched_getaffinity"):  # what this process may use, not what there is
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    usable = getattr(os, "sched_getaffinity", None)  # by this process; not everywhere
+    cores = len(usable(0)) if usable else os.cpu_count() or 1
     return {
         "machine": f"{cores} cores {platform.machine()}",  # it names no host
         "torch": torch.__version__.split("+")[0],
