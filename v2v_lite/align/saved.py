@@ -12,8 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..spaces import files
-from ..spaces.files import DataError, is_plain_text
+from ..spaces import headers
+from ..spaces.files import DataError, atomic, write_json
+from ..spaces.headers import is_plain_text
 
 __all__ = ["DIAGNOSIS", "FORMAT", "HEADER", "WEIGHTS", "check_tensors", "read", "write"]
 
@@ -41,10 +42,10 @@ def write(folder: Path, tensors: dict[str, Tensor], header: dict) -> None:
     save leaves a whole model, the old one or the new.
     """
     header = {"format": FORMAT, **header}
-    with files.atomic(folder / WEIGHTS) as temporary:
-        files.write_tensors(temporary, tensors, header)
+    with atomic(folder / WEIGHTS) as temporary:
+        headers.write_tensors(temporary, tensors, header)
         (folder / DIAGNOSIS).unlink(missing_ok=True)
-    files.write_json(folder / HEADER, header)
+    write_json(folder / HEADER, header)
 
 
 def read(folder: Path) -> tuple[dict[str, Tensor], dict]:
@@ -52,9 +53,9 @@ def read(folder: Path) -> tuple[dict[str, Tensor], dict]:
 
     Fields that older versions did not write get their defaults.
     """
-    files.read_header(folder / HEADER, SCHEMA)
-    tensors, about = files.read_tensors(folder / WEIGHTS)
-    about = files.check_header(about, SCHEMA, folder / WEIGHTS, AGAIN)
+    headers.read_header(folder / HEADER, SCHEMA)
+    tensors, about = headers.read_tensors(folder / WEIGHTS)
+    about = headers.check_header(about, SCHEMA, folder / WEIGHTS, AGAIN)
     defaults = {"source": "unknown", "target": "unknown", "seed": 0, "history": []}
     return tensors, defaults | about
 
