@@ -55,7 +55,7 @@ class Attributes(base.Command):
         model = v2v.align.Translator.load(self.translator)
         documents = bundled_documents(self.vectors, "private")
         if self.labels:
-            labels = v2v.privacy.read_described(self.labels)
+            labels = v2v.privacy.attributes.read_described(self.labels)
         elif documents:
             labels = documents.labels
         else:
