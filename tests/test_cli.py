@@ -92,7 +92,7 @@ def test_help_lists_the_commands_and_does_not_import_torch():
         (("align", "a", "b", "--methode", "x"), "perhaps --method; see `v2v align"),
         (
             ("align", "a", "b", "--method", "magic"),
-            "no method 'magic'; choose identity, mean",
+            "no method 'magic'; choose consensus, emd",
         ),
         (("align", "a", "b", "--seeds", "two"), "--seeds: invalid literal"),
         (("align", "a", "b", "--out"), "'--out'. Expected 1 values; see `v2v align"),
@@ -352,7 +352,7 @@ def test_an_interrupted_save_leaves_the_old_translator(files, monkeypatch, capsy
         Path(path).write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("v2v_lite.align.saved.write_tensors", interrupted)
+    monkeypatch.setattr("v2v_lite.spaces.headers.write_tensors", interrupted)
     v2v(*call, "--method", "identity", expect=130)
     assert "interrupted" in capsys.readouterr().err
     assert {p.name: p.read_bytes() for p in Path("m").iterdir()} == before

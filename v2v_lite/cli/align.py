@@ -73,6 +73,8 @@ class Fit(base.Command):
     def result(self, what: str, found: v2v.align.Diagnosis, **data: Any) -> base.Result:
         """The result of a fit: `data`, and the diagnosis of the best seed."""
         line = f"{data['out']}: {what}, seed {data['seed']}"
+        if "step" in data:
+            line += f", its networks of step {data['step']}"
         if len(data["seeds"]) > 1:
             line += f", the best of {len(data['seeds'])} by the diagnosis"
         data["diagnosis"] = found.as_dict()
@@ -193,7 +195,9 @@ def unpaired_method(name: str) -> type[v2v.align.Translator]:
     methods = {n: kind for n, kind in v2v.align.METHODS.items() if not kind.paired}
     methods.pop("linear")  # a map that is given is not learned
     if name not in methods:
-        raise base.UsageError(f"no method {name!r}; choose {', '.join(methods)}")
+        raise base.UsageError(
+            f"no method {name!r}; choose {', '.join(sorted(methods))}"
+        )
     return methods[name]
 
 

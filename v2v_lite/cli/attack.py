@@ -54,11 +54,10 @@ class Attributes(base.Command):
             base.checked_out(self.out, self.vectors, self.labels, ending=".json")
         model = v2v.align.Translator.load(self.translator)
         documents = bundled_documents(self.vectors, "private")
+        labels = documents.labels if documents else ()
         if self.labels:
             labels = v2v.privacy.attributes.read_described(self.labels)
-        elif documents:
-            labels = documents.labels
-        else:
+        if not labels:
             raise base.UsageError("no labels; give --labels FILE with descriptions")
         if documents:
             rows = v2v.spaces.document_space(documents, model.source_name)

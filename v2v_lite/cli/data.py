@@ -75,13 +75,10 @@ class Make(base.Command):
             about=self.about, licence=self.licence, near=self.near, seed=self.seed,
             progress=base.interactive(),
         )  # fmt: skip
-        dropped = entry["dropped"]
+        counts = ", ".join(f"{n:,} {what}" for what, n in entry["dropped"].items())
         lines = [
-            f"{self.out}: set {self.name!r} of {entry['rows']:,} texts under "
-            f"{', '.join(self.encoders)} ({dropped['repeats']} repeats and "
-            f"{dropped['near']} near-repeats dropped)",
-            f"read it with load(ENCODER, dataset={self.name!r}, "
-            f"folder={str(self.out)!r})",
+            f"{self.out}: set {self.name!r} of {entry['rows']:,} texts ({counts})",
+            f"read it: load(ENCODER, dataset={self.name!r}, folder={str(self.out)!r})",
         ]
         return base.Result({"out": self.out, "name": self.name, **entry}, lines)
 

@@ -78,12 +78,12 @@ class Train(Fit):
             held_out=dict(zip(names, sides[2:], strict=True)),
             resume=self.resume is not None, progress=base.interactive(),
         )  # fmt: skip
-        step = found.steps[found.best]
         return self.result(
-            f"vec2vec {self.config.name}, the networks of step {step}",
+            f"vec2vec {self.config.name}",
             found.diagnoses[found.best][0], out=out, preset=self.config.name,
             source=self.source, target=self.target, seed=found.seeds[found.best],
-            step=step, seeds=dict(zip(found.seeds, found.scores, strict=True)),
+            step=found.steps[found.best],
+            seeds=dict(zip(found.seeds, found.scores, strict=True)),
             summary=found.summary(),
         )  # fmt: skip
 
