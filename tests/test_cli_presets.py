@@ -118,3 +118,4 @@ def test_every_old_option_is_known_or_says_what_it_is_now(capsys):
     assert main([*WORDS, "--optim.batch", "3"]) == 2
     line = capsys.readouterr().err
     assert line == "v2v: --optim.batch is now --optim.batch-size\n"
+    assert parse(["train", "start", "loss"]).source == "start"  # no option, but a file

@@ -51,8 +51,8 @@ WORDS = {"source": str, "target": str, "seeds": int, "seed": int, "device": str,
 class Train(Fit):
     """Train vec2vec between two spaces without any pair; save the best, checkpoints."""
 
-    config: Annotated[Preset, tyro.conf.arg(name="")]
-    trainer: TrainerConfig
+    config: Annotated[Preset, tyro.conf.arg(name="")] = OURS
+    trainer: TrainerConfig = TrainerConfig()  # frozen, so that it can be shared
     # paper (the paper's text), released (its code) or ours.
     preset: str = OURS.name
     # Folder of a run to go on with; it knows all the rest.
@@ -79,10 +79,9 @@ class Train(Fit):
             resume=self.resume is not None, progress=base.interactive(),
         )  # fmt: skip
         return self.result(
-            f"vec2vec {self.config.name}",
-            found.diagnoses[found.best][0], out=out, preset=self.config.name,
+            f"vec2vec {self.config.name}", found.diagnoses[found.best][0], out=out,
+            preset=self.config.name, step=found.steps[found.best],
             source=self.source, target=self.target, seed=found.seeds[found.best],
-            step=found.steps[found.best],
             seeds=dict(zip(found.seeds, found.scores, strict=True)),
             summary=found.summary(),
         )  # fmt: skip
@@ -101,7 +100,7 @@ def defaults(words: Sequence[str]) -> Train:
     Raises UsageError for options of version 0.1.
     """
     for word in words:
-        if now := renamed(word):
+        if word.startswith("--") and (now := renamed(word)):
             raise base.UsageError(f"{word.partition('=')[0]} is now {now}")
     start = _Start()
     with suppress(SystemExit):  # a word without its value: reading all words says so
@@ -113,11 +112,8 @@ def defaults(words: Sequence[str]) -> Train:
         name = OLD_PRESETS.get(start.preset, start.preset)
         if name != start.preset:
             base.echo(f"preset {start.preset} is now {name}")
-        config, missing = preset_named(name), tyro.MISSING
-        return Train(
-            source=missing, target=missing, config=config, trainer=TrainerConfig(),
-            preset=name,
-        )  # fmt: skip
+        config, none = preset_named(name), tyro.MISSING
+        return Train(source=none, target=none, config=config, preset=name)
     schema = {"words": WORDS, "preset": dict, "trainer?": dict, "loop?": dict}
     kept = v2v.spaces.read_header(start.resume / RUN, schema)
     config = from_dict(Preset, kept["preset"])
