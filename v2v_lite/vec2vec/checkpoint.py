@@ -19,14 +19,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..spaces.files import (
-    DataError,
-    atomic,
-    check_header,
-    parse_json,
-    read_tensors,
-    write_tensors,
-)
+from ..spaces.files import DataError, atomic, parse_json
+from ..spaces.headers import check_header, read_tensors, write_tensors
 
 __all__ = ["checkpoints", "flat", "load", "nested", "save"]
 

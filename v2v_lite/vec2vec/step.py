@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ BLOCK = 64  # steps whose rows are drawn together: one kernel per seed and space
 Batch = dict[str, Tensor]  # name -> (S, B, d) unit rows
 Pairs = dict[tuple[str, str], Tensor]  # (source, target) -> (S, B, d)
 Losses = dict[str, Tensor]  # name -> (S,)
-Optimisers = dict[str, torch.optim.Optimizer]
+Optimisers = Mapping[str, torch.optim.Optimizer]
 # "adv" or "latent_adv", the discriminator, real rows or latents, and fake ones.
 Contest = tuple[str, Discriminator | None, Tensor, list[Tensor]]
 
