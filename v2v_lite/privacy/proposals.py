@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..spaces.files import ConfigError, DataError, first_line
-from ..spaces.rows import check_texts
+from ..spaces.texts import check_texts
 
 __all__ = ["END", "CausalLM", "NgramLM", "Proposal", "Vocabulary", "spell", "tokens"]
 
@@ -108,13 +108,9 @@ class NgramLM(Vocabulary):
 
     @classmethod
     def fit(
-        cls,
-        texts: Sequence[str],
-        extra: Iterable[str] = (),
-        order: int = 3,
-        rare: int = 2,
-        discount: float = 0.75,
-    ) -> NgramLM:
+        cls, texts: Sequence[str], extra: Iterable[str] = (), order: int = 3,
+        rare: int = 2, discount: float = 0.75,
+    ) -> NgramLM:  # fmt: skip
         """Fitted on `texts`; `extra` are further words that may be proposed.
 
         Raises DataError for no texts, ConfigError for an order below 1 or a discount
