@@ -1,4 +1,4 @@
-r"""What training leaves: translators of ordered pairs, and the result they come from.
+r"""What training leaves: translators of ordered pairs, their diagnoses, the result.
 
 The nets see rows as they were trained: as they are, or centred by their space's
 training mean, or whitened too, $\mathrm{unit}(x - \mu)\, C^{-1/2}$ with shrinkage
@@ -14,27 +14,32 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from ..align.base import Stage, Translator
-from ..align.diagnosis import Diagnosis, label_of
+from ..align.diagnosis import Diagnosis, diagnose, label_of
 from ..align.linalg import power, whitening
 from ..align.linear import mean_radius
 from ..spaces.files import ConfigError, DataError
 from ..spaces.rows import unit
 from ..spaces.space import Space
-from .config import NetConfig, Preset, from_dict
+from .config import NetConfig, Preset
 from .nets import Nets, SpectralFilter
+from .presets import from_dict
+from .state import TrainState
 
 __all__ = [
-    "PairTranslator", "SpaceStats", "TrainResult", "output_matrices", "single_seed",
+    "PairTranslator", "Report", "SpaceStats", "TrainResult", "evaluate",
+    "output_matrices", "single_seed",
 ]  # fmt: skip
 
+Report: TypeAlias = "Callable[[PairTranslator], dict[str, float]]"
+SCORES = "score", "density", "anchor", "closeness", "cycle", "csls"
 CONFIG = "config"  # a tensor of the bytes of the configuration's JSON
 
 
@@ -118,9 +123,12 @@ class PairTranslator(Translator):
         if matrix is not None:
             matrix = matrix[k if len(matrix) > 1 else 0]
             model.target = replace(model.target, output_matrix=matrix)
-        sides = model.source, model.target
-        model.source_name, model.target_name = (side.encoder for side in sides)
-        model.widths, model.seed = (len(sides[0].mean), len(sides[1].mean)), seed
+        model.source_name, model.target_name = (
+            model.source.encoder,
+            model.target.encoder,
+        )
+        model.widths = len(model.source.mean), len(model.target.mean)
+        model.seed = seed
         return model
 
     def _fit(
@@ -155,10 +163,8 @@ class PairTranslator(Translator):
         self.nets = Nets(widths, net, 1, torch.Generator()).requires_grad_(False)
         self.nets.load_state_dict(tensors)
         if (white is None) != (back is None):
-            raise DataError(
-                "the whitened nets were saved by a version without an output matrix; "
-                "train and save them anew"
-            )
+            old = "the whitened nets were saved by a version without an output matrix"
+            raise DataError(f"{old}; train and save them anew")
         self.source = SpaceStats("unknown", means[0], radius, white)
         self.target = SpaceStats("unknown", means[1], radius, None, back)
         self.nets.eval()
@@ -182,6 +188,20 @@ def single_seed(nets: Nets, k: int, pair: tuple[str, str]) -> Nets:
     return out.eval()
 
 
+def evaluate(
+    models: dict[tuple[str, str], PairTranslator], held_out: dict[str, Space],
+    report: Report | None,
+) -> dict[str, float]:  # fmt: skip
+    """Means over pairs of a seed's diagnosis without pairs, and what `report` says."""
+    found, told = [], dict[str, float]()
+    for pair, model in models.items():
+        found.append(diagnose(model, *(held_out[name] for name in pair)))
+        if report:
+            of = "report" if len(models) == 1 else f"report {pair[0]}"
+            told |= {f"{of} {key}": value for key, value in report(model).items()}
+    return {k: statistics.fmean(getattr(d, k) for d in found) for k in SCORES} | told
+
+
 @dataclass(frozen=True, eq=False)
 class TrainResult:
     """What training leaves, per seed: its best nets, and how it came to them.
@@ -202,31 +222,54 @@ class TrainResult:
     nets: Nets  # the best ones, of all seeds
     stats: dict[str, SpaceStats]
 
+    @classmethod
+    def of(
+        cls, state: TrainState, stats: dict[str, SpaceStats],
+        held_out: dict[str, Space],
+    ) -> TrainResult:  # fmt: skip
+        """That of a state, its best nets diagnosed on rows held out."""
+        seeds, rows = state.seeds, []
+        *sources, target = stats
+        for pair in ((name, target) for name in sources):
+            models = [
+                PairTranslator.of(state.best, k, stats, pair, seed)
+                for k, seed in enumerate(seeds)
+            ]
+            sides = [held_out[name] for name in pair]
+            rows.append([
+                diagnose(model, *sides, other_seeds=models[:k] + models[k + 1 :])
+                for k, model in enumerate(models)
+            ])  # fmt: skip
+        diagnoses = tuple(zip(*rows, strict=True))
+        scores = tuple(statistics.fmean(d.score for d in row) for row in diagnoses)
+        best, history = scores.index(max(scores)), tuple(state.history)
+        return cls(
+            state.preset, seeds, scores, best, tuple(state.best_steps), diagnoses,
+            history, state.best, stats,
+        )  # fmt: skip
+
     def translator(
         self, source: str | None = None, target: str | None = None, k: int | None = None
     ) -> PairTranslator:
         """The translator between two spaces (the first to the last) by the k-th seed
         (the best)."""
         names = self.nets.names
-        source, target = source or names[0], target or names[-1]
-        if not {source, target} <= set(names) or source == target:
-            raise DataError(
-                f"from {source!r} to {target!r}; give two of {', '.join(names)}"
-            )
+        pair = source or names[0], target or names[-1]
+        if not {*pair} <= {*names} or pair[0] == pair[1]:
+            known = ", ".join(names)
+            raise DataError(f"from {pair[0]!r} to {pair[1]!r}; give two of {known}")
         k = self.best if k is None else k
-        return PairTranslator.of(
-            self.nets, k, self.stats, (source, target), self.seeds[k]
-        )
+        return PairTranslator.of(self.nets, k, self.stats, pair, self.seeds[k])
 
     def summary(self) -> dict[str, float]:
         """Median, min and max over seeds of the scores, and the fraction of them that
         the diagnosis calls aligned."""
-        words = [label_of(score) for score in self.scores]
+        aligned = [label_of(score) == "aligned" for score in self.scores]
         return {
             "median": statistics.median(self.scores),
             "min": min(self.scores),
             "max": max(self.scores),
-            "aligned": words.count("aligned") / len(words),
+            "aligned": statistics.fmean(aligned),
         }
 
     def as_dict(self) -> dict[str, Any]:

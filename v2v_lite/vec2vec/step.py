@@ -13,8 +13,6 @@ keep the order in which they are given. Every loss is `(S,)`, one number per see
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -24,17 +22,14 @@ from torch import Tensor, nn
 
 from ..spaces.files import DataError
 from . import losses
-from .config import AdversarialConfig, LossConfig, OptimConfig, Preset
+from .config import AdversarialConfig, LossConfig, Preset
 from .losses import GAMES, VSP
 from .nets import Discriminator, Nets, Networks
 
 __all__ = [
-    "Batches", "Engine", "ForwardOutput", "clip_by_seed", "derive_seed",
-    "discriminator_losses", "forward", "frozen", "generator_losses", "lr_multiplier",
-    "set_learning_rates", "step_losses", "train_step", "update_ema",
+    "Engine", "ForwardOutput", "clip_by_seed", "discriminator_losses", "forward",
+    "frozen", "generator_losses", "step_losses", "train_step",
 ]  # fmt: skip
-
-BLOCK = 64  # steps whose rows are drawn together: one kernel per seed and space
 
 Batch = dict[str, Tensor]  # name -> (S, B, d) unit rows
 Pairs = dict[tuple[str, str], Tensor]  # (source, target) -> (S, B, d)
@@ -302,86 +297,6 @@ def clip_by_seed(weights: Iterable[Tensor], largest: float) -> None:
     scale = (largest / squares.sum(dim=0).sqrt().clamp_min(1e-12)).clamp(max=1)
     for grad in grads:
         grad.mul_(scale.view(-1, *[1] * (grad.dim() - 1)))
-
-
-def set_learning_rates(optimisers: Optimisers, config: OptimConfig, step: int) -> None:
-    """Set the learning rates of both sides for a step, counted from 0."""
-    factor = lr_multiplier(step, config)
-    for name, lr in (("nets", config.lr), ("discriminators", config.d_lr)):
-        for group in optimisers[name].param_groups if name in optimisers else ():
-            group["lr"] = lr * factor * group.get("lr_scale", 1.0)
-
-
-def lr_multiplier(step: int, config: OptimConfig) -> float:
-    """Factor on the learning rates at a step, counted from 0.
-
-    >>> [lr_multiplier(s, OptimConfig(warmup_steps=4, steps=8)) for s in (0, 3, 7)]
-    [0.25, 1.0, 1.0]
-    >>> config = OptimConfig(warmup_steps=4, steps=8, schedule="cosine")
-    >>> round(lr_multiplier(6, config), 3)
-    0.5
-    """
-    if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
-    if config.schedule == "constant":
-        return 1.0
-    done = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
-    return (1 + math.cos(math.pi * min(done, 1.0))) / 2
-
-
-@torch.no_grad()
-def update_ema(ema: Nets, nets: Nets, decay: float, step: int) -> None:
-    """Move the moving average towards the nets, with min(decay, (1 + t) / (10 + t))
-    after step t, so that it forgets a young network fast; buffers are copied."""
-    weight = 1 - min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_([*ema.parameters()], [*nets.parameters()], weight)
-    for mine, new in zip(ema.buffers(), nets.buffers(), strict=True):
-        mine.copy_(new)
-
-
-class Batches:
-    """Rows of each space for any step: each space draws its own, each seed its own.
-
-    `spaces` holds `(n, d)` rows on the device. What is drawn depends on the seed, the
-    space's place and the step alone, not on the steps before.
-    """
-
-    def __init__(
-        self, spaces: dict[str, Tensor], seeds: tuple[int, ...], batch_size: int
-    ) -> None:
-        self.spaces, self.seeds, self.batch_size = spaces, seeds, batch_size
-        self.block = -1
-        self.index: dict[str, Tensor] = {}
-
-    def at(self, step: int, rows: slice) -> dict[str, Tensor]:
-        """Those `rows` of the step's batch, `{name: (S, B, d)}`."""
-        block, within = divmod(step, BLOCK)
-        if block != self.block:
-            self.block = block
-            self.index = {
-                name: torch.stack([self._draw(s, k, x) for s in self.seeds], dim=1)
-                for k, (name, x) in enumerate(self.spaces.items())
-            }
-        return {
-            name: x[self.index[name][within, :, rows]]
-            for name, x in self.spaces.items()
-        }
-
-    def _draw(self, seed: int, space: int, x: Tensor) -> Tensor:
-        number = derive_seed(seed, space, self.block)
-        generator = torch.Generator(x.device).manual_seed(number)
-        size = BLOCK, self.batch_size
-        return torch.randint(len(x), size, generator=generator, device=x.device)
-
-
-def derive_seed(*numbers: int) -> int:
-    """One seed of 63 bits from several numbers.
-
-    >>> derive_seed(0, 1) != derive_seed(1, 0)
-    True
-    """
-    digest = hashlib.sha256(repr(numbers).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def _noisy(x: Tensor, length: float) -> Tensor:
