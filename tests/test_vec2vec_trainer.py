@@ -543,7 +543,9 @@ def test_it_stops_when_no_seed_does_better(monkeypatch):
     scores = iter([0.1, 0.2, 0.2, 0.1, 0.1, 0.15])
     real = result_module.diagnose
     monkeypatch.setattr(
-        result_module, "diagnose", lambda *a, **k: replace(real(*a, **k), score=next(scores))
+        result_module,
+        "diagnose",
+        lambda *a, **k: replace(real(*a, **k), score=next(scores)),
     )
     loop = TrainerConfig(log_every=1, eval_every=1, checkpoint_every=9, patience=3)
     found = train(world(), PLAIN, config=loop)

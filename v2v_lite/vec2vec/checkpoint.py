@@ -41,9 +41,8 @@ def save(folder: str | os.PathLike[str], step: int, tree: dict, header: dict) ->
         with files.atomic(path) as temporary:
             # As text, because the header of a file is sorted and order matters here.
             text = json.dumps({"step": step} | header)
-            files.write_tensors(
-                temporary, flat(tree), {"format": FORMAT, "state": text}
-            )
+            head = {"format": FORMAT, "state": text}
+            files.write_tensors(temporary, flat(tree), head)
     except DataError as error:
         kept = ", ".join(p.name for p in checkpoints(folder)) or "none"
         raise DataError(f"{error}; whole checkpoints: {kept}") from error

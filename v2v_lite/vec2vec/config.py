@@ -37,16 +37,14 @@ class _Checked:
             value, low = getattr(self, name), AT_LEAST.get(name, 0)
             if get_origin(hint) is Literal:
                 self._one_of(name, get_args(hint))
-            elif isinstance(value, int | float):
-                self._require(name, value >= low, f"it must be {low} or more")
+            elif isinstance(value, int | float | tuple):
+                numbers = value if isinstance(value, tuple) else (value, value)
+                fine = len(numbers) == 2 and min(numbers) >= low
+                kind = "give two numbers of" if value is numbers else "it must be"
+                self._require(name, fine, f"{kind} {low} or more")
                 self._require(name, value or name not in POSITIVE, "it must be above 0")
-                below = value < 1 or name not in BELOW_ONE
+                below = max(numbers) < 1 or name not in BELOW_ONE
                 self._require(name, below, "it must lie in [0, 1)")
-            elif isinstance(value, tuple):
-                fine = len(value) == 2 and min(value) >= 0
-                self._require(name, fine, "give two numbers of 0 or more")
-                below = max(value) < 1 or name not in BELOW_ONE
-                self._require(name, below, "give two numbers in [0, 1)")
         self._check()
 
     def _check(self) -> None:

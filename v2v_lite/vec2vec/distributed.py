@@ -15,22 +15,18 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from ..align.sinkhorn import reduced_precision_matmul
 from ..spaces.files import ConfigError
 from .batches import derive_seed
-from .config import OptimConfig
+from .config import OptimConfig, TrainerConfig
 from .step import Batch, Engine
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from tqdm import tqdm
 
-__all__ = [
-    "AcceleratedEngine", "Interrupted", "StopSignal", "around_loop",
-    "build_accelerator",
-]  # fmt: skip
+__all__ = ["AcceleratedEngine", "Interrupted", "StopSignal", "build_accelerator"]
 
 Found = TypeVar("Found")
 
@@ -51,9 +47,7 @@ def build_accelerator(
     out. Raises ConfigError for a device or package that is not there.
     """
     try:
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState
-        from accelerate.utils import is_tensorboard_available
+        import accelerate
     except ModuleNotFoundError as error:
         raise ConfigError(f"training needs accelerate; {INSTALL}") from error
     if device not in DEVICES:
@@ -61,7 +55,7 @@ def build_accelerator(
         raise ConfigError(f"device {device!r}; {mend} CUDA_VISIBLE_DEVICES")
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device 'cuda': torch finds no GPU here; use cpu or auto")
-    if tensorboard is not None and not is_tensorboard_available():
+    if tensorboard is not None and not accelerate.utils.is_tensorboard_available():
         raise ConfigError(f"TensorBoard is not installed; {INSTALL}, or do without it")
     forced = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     cpu = device == "cpu" or forced or not torch.cuda.is_available()
@@ -71,35 +65,38 @@ def build_accelerator(
         logs = {"log_with": "tensorboard", "project_dir": str(tensorboard)}
     # Accelerate keeps one state a process. That of an earlier run, on another device or
     # in another precision, is forgotten; the processes' group is not.
-    seen = AcceleratorState._shared_state
+    shared = accelerate.state.AcceleratorState
+    seen = shared._shared_state
     if seen:
         before = seen.get("_mixed_precision"), seen["device"].type == "cpu"
         if before != (precision, cpu):
             alone = "RANK" not in os.environ
-            AcceleratorState._reset_state(reset_partial_state=alone)
-    return Accelerator(mixed_precision=precision, cpu=cpu, **logs)
+            shared._reset_state(reset_partial_state=alone)
+    return accelerate.Accelerator(mixed_precision=precision, cpu=cpu, **logs)
 
 
 class AcceleratedEngine(Engine):
     """Steps on an Accelerator: its precision, micro-batches, several processes.
 
-    Raises ConfigError for a batch that does not divide into their micro-batches.
+    TensorBoard logs go into the folder `out`. Raises ConfigError for a batch that does not
+    divide into micro-batches.
     """
 
     def __init__(
-        self, accelerator: Accelerator, batch_size: int, accumulation: int
+        self, optim: OptimConfig, config: TrainerConfig, device: str, out: Path | None
     ) -> None:
-        self.accelerator, self.accumulation = accelerator, accumulation
-        self.several = accelerator.num_processes > 1
-        parts = accelerator.num_processes * accumulation
-        if batch_size % parts or batch_size // parts < 2:
-            into = (
-                f"{accelerator.num_processes} processes' {accumulation} micro-batches"
-            )
-            fact = f"optim.batch_size = {batch_size} does not divide, by 2 rows or more"
-            raise ConfigError(f"{fact}, into {into}; choose a multiple of {parts}")
-        self.size = batch_size // parts  # rows of a space per forward pass
-        first = accelerator.process_index * self.size * accumulation
+        self.optim, self.accumulation = optim, config.grad_accumulation
+        logs, accumulation = out if config.tensorboard else None, self.accumulation
+        self.accelerator = build_accelerator(optim.precision, device, logs)
+        processes = self.accelerator.num_processes
+        self.several, parts = processes > 1, processes * accumulation
+        rows = optim.batch_size
+        if rows % parts or rows < 2 * parts:
+            fact = f"optim.batch_size = {rows} does not divide, by 2 rows or more, into"
+            each = f"{processes} processes' {accumulation} micro-batches"
+            raise ConfigError(f"{fact} {each}; choose a multiple of {parts}")
+        self.size = rows // parts  # rows of a space per forward pass
+        first = self.accelerator.process_index * self.size * accumulation
         self.rows = slice(first, first + self.size * accumulation)  # this process's
         self.numbers: tuple[int, ...] = ()  # seeds and step
 
@@ -119,7 +116,7 @@ class AcceleratedEngine(Engine):
         self.accelerator.backward(loss / self.accumulation)
 
     def update(
-        self, optimiser: Optimizer, weights: list[nn.Parameter], clip: float
+        self, optimiser: torch.optim.Optimizer, weights: list[nn.Parameter], clip: float
     ) -> None:
         """As in `Engine`, by the means of all processes' gradients."""
         if self.several:
@@ -145,28 +142,25 @@ class AcceleratedEngine(Engine):
         for buffer in module.buffers() if self.several else ():
             buffer.copy_(self.accelerator.reduce(buffer, "mean"))
 
+    @contextmanager
+    def around_loop(self, step: int, shown: bool) -> Iterator[tqdm]:
+        """A progress bar; generators are forked, matmul precision is as configured, and
+        trackers are closed at the end."""
+        from tqdm.auto import tqdm
 
-@contextmanager
-def around_loop(
-    accelerator: Accelerator, optim: OptimConfig, step: int, shown: bool
-) -> Iterator[tqdm]:
-    """A progress bar; generators are forked, matmul precision is as configured, and
-    trackers are closed at the end."""
-    from tqdm.auto import tqdm
-
-    reduced = optim.matmul_precision == "medium"
-    devices = [] if accelerator.device.type == "cpu" else [accelerator.device]
-    try:
-        with (
-            torch.random.fork_rng(devices),
-            reduced_precision_matmul() if reduced else nullcontext(),
-            tqdm(None, "train", optim.steps, initial=step, disable=not shown) as bar,
-        ):
-            yield bar
-    finally:
-        # Not end_training: it would end the processes' group for a second run too.
-        for tracker in accelerator.trackers:
-            tracker.finish()
+        steps, precision = self.optim.steps, self.optim.matmul_precision
+        device = self.accelerator.device
+        try:
+            with (
+                torch.random.fork_rng([] if device.type == "cpu" else [device]),
+                reduced_precision_matmul() if precision == "medium" else nullcontext(),
+                tqdm(None, "train", steps, initial=step, disable=not shown) as bar,
+            ):
+                yield bar
+        finally:
+            # Not end_training: it would end the processes' group, a second run's too.
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
 
 
 class StopSignal:
@@ -187,15 +181,11 @@ class StopSignal:
 
     def _note(self, number: int, _frame: object) -> None:
         self.asked = signal.Signals(number).name
-        self._put_back()
-
-    def _put_back(self) -> None:
-        for number, old in self._old.items():
-            signal.signal(number, old)
-        self._old = {}
+        self.__exit__()
 
     def __exit__(self, *_: object) -> None:
-        self._put_back()
+        while self._old:
+            signal.signal(*self._old.popitem())
 
     def agreed(self, accelerator: Accelerator, step: int, every: int) -> bool:
         """Whether to stop now; several processes ask one another, each `every` steps.

@@ -56,10 +56,8 @@ def settle(
     kept, numbers = from_dict(Preset, saved[1]["preset"]), tuple(saved[1]["seeds"])
     if preset not in (None, kept):
         one, two = (checkpoint.flat(asdict(p), ".") for p in (kept, preset or kept))
-        differ = [
-            f"{k} is {v!r}, not {two[k]!r}" for k, v in one.items() if v != two[k]
-        ]
-        told = ", ".join(differ)
+        keys = [key for key in one if one[key] != two[key]]
+        told = ", ".join(f"{key} is {one[key]!r}, not {two[key]!r}" for key in keys)
         fact = f"the run to resume has another preset: {told}"
         raise ConfigError(f"{fact}; leave the preset out, or {ANEW}")
     if seeds not in (None, len(numbers)):

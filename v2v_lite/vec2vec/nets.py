@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from ..spaces.files import DataError
@@ -35,7 +35,7 @@ class Nets(nn.Module):
 
     def __init__(
         self, widths: dict[str, int], config: NetConfig, seeds: int,
-        generator: torch.Generator,
+        generator: Generator,
     ) -> None:  # fmt: skip
         super().__init__()
         if len(widths) < 2 or min(widths.values()) < 1 or seeds < 1:
@@ -61,11 +61,13 @@ class Nets(nn.Module):
 
     def encode(self, name: str, x: Tensor) -> Tensor:
         """Latents T(A(x)) `(S, B, Z)` of unit rows `(S, B, d)`; not normalised."""
-        return self._backbone(self._adapt(name, x))
+        return self.encode_all([(name, x)])[:, 0]
 
     def encode_all(self, rows: Sequence[tuple[str, Tensor]]) -> Tensor:
         """Latents `(S, G, B, Z)` of G batches (name, `(S, B, d)`): T runs once."""
-        return self._backbone(torch.stack([self._adapt(*one) for one in rows], dim=1))
+        z = torch.stack([self._adapt(*one) for one in rows], dim=1)
+        moved = self.backbone(z)
+        return z + moved if self.config.identity_backbone else moved
 
     def decode(self, name: str, z: Tensor) -> Tensor:
         """Unit rows `(S, ..., B, d)` of the space `name` from latents."""
@@ -117,10 +119,6 @@ class Nets(nn.Module):
             raise DataError(f"{given}; give (S, B, d) = {shape}")
         return self.inputs[i](x)
 
-    def _backbone(self, z: Tensor) -> Tensor:
-        moved = self.backbone(z)
-        return z + moved if self.config.identity_backbone else moved
-
     def _find(self, name: str) -> int:
         if name not in self.names:
             known = ", ".join(self.names)
@@ -141,7 +139,7 @@ class Discriminator(nn.Module):
 
     def __init__(
         self, width_in: int, config: AdversarialConfig, seeds: int,
-        generator: torch.Generator, ensemble_size: int = 1,
+        generator: Generator, ensemble_size: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
         self.seeds, self.ensemble_size = seeds, ensemble_size
@@ -160,8 +158,6 @@ class Discriminator(nn.Module):
 
     def logits(self, *groups: Tensor) -> tuple[Tensor, ...]:
         """The logits of several `(S, B, d)`, in one pass: a large product is faster."""
-        if len(groups) == 1:
-            return (self(groups[0]),)
         sizes = [rows.shape[1] for rows in groups]
         logits = self(torch.cat(groups, dim=1))
         logits = logits.view(self.seeds, self.ensemble_size, -1)
@@ -226,32 +222,29 @@ class Networks(nn.Module):
     """
 
     def __init__(
-        self, widths: dict[str, int], preset: Preset, seeds: int,
-        generator: torch.Generator,
-    ) -> None:  # fmt: skip
+        self, widths: dict[str, int], preset: Preset, seeds: int, generator: Generator
+    ) -> None:
         super().__init__()
-        self.config, loss = preset.adversarial, preset.loss
+        self.config = a = preset.adversarial
         self.nets = Nets(widths, preset.net, seeds, generator)
         names = self.nets.names
-        latent = {"both": names, "one": names[-1:], "none": ()}[self.config.latent]
-        self.output_spaces = names if loss.adv_weight else ()
-        self.latent_spaces = latent if loss.latent_adv_weight else ()
-        a = self.config
+        latent = {"both": names, "one": names[-1:], "none": ()}[a.latent]
+        self.output_spaces = names if preset.loss.adv_weight else ()
+        self.latent_spaces = latent if preset.loss.latent_adv_weight else ()
         filtered = any((*a.singular_value_exponent, *a.variance_exponent))
         self.filters = nn.ModuleList(
             SpectralFilter(seeds, width) for width in widths.values() if filtered
         )
-        size, args = self.config.ensemble_size, (self.config, seeds, generator)
-        outputs = [widths[name] for name in self.output_spaces]
-        latents = [self.nets.latent_dim for _ in self.latent_spaces]
-        if GAMES[self.config.game].d_loss is None:
-            outputs = latents = []
-        self.output_discriminators = nn.ModuleList(
-            Discriminator(width, *args, size) for width in outputs
-        )
-        self.latent_discriminators = nn.ModuleList(
-            Discriminator(width, *args) for width in latents
-        )
+        self.output_discriminators = nn.ModuleList()
+        self.latent_discriminators = nn.ModuleList()
+        if GAMES[a.game].d_loss is None:
+            return
+        for name in self.output_spaces:
+            one = Discriminator(widths[name], a, seeds, generator, a.ensemble_size)
+            self.output_discriminators.append(one)
+        for _ in self.latent_spaces:
+            one = Discriminator(self.nets.latent_dim, a, seeds, generator)
+            self.latent_discriminators.append(one)
 
     def discriminators(self) -> list[Discriminator]:
         """All of them, those of outputs first."""

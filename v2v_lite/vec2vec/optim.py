@@ -12,20 +12,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .config import OptimConfig
 from .nets import Networks
+from .step import Optimisers
 
 __all__ = [
-    "Muon", "Optimisers", "build_optimisers", "lr_multiplier", "orthogonalised",
+    "Muon", "build_optimisers", "lr_multiplier", "orthogonalised",
     "set_learning_rates",
 ]  # fmt: skip
-
-Optimisers: TypeAlias = dict[str, torch.optim.Optimizer]  # "nets", "discriminators"
 
 ITERATIONS = 5
 QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's: steepest at 0, bounded near 1

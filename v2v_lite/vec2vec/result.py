@@ -123,12 +123,9 @@ class PairTranslator(Translator):
         if matrix is not None:
             matrix = matrix[k if len(matrix) > 1 else 0]
             model.target = replace(model.target, output_matrix=matrix)
-        model.source_name, model.target_name = (
-            model.source.encoder,
-            model.target.encoder,
-        )
-        model.widths = len(model.source.mean), len(model.target.mean)
-        model.seed = seed
+        sides = model.source, model.target
+        model.source_name, model.target_name = (side.encoder for side in sides)
+        model.widths, model.seed = (len(sides[0].mean), len(sides[1].mean)), seed
         return model
 
     def _fit(
@@ -145,12 +142,10 @@ class PairTranslator(Translator):
         config = {"net": asdict(self.nets.config), "scale": self.target.radius}
         data = bytearray(json.dumps(config).encode())
         extra = {
-            "source_mean": self.source.mean,
-            "target_mean": self.target.mean,
-            "white": self.source.whitening,
-            "back": self.target.output_matrix,
+            "source_mean": self.source.mean, "target_mean": self.target.mean,
+            "white": self.source.whitening, "back": self.target.output_matrix,
             CONFIG: torch.frombuffer(data, dtype=torch.uint8),
-        }
+        }  # fmt: skip
         extra = {name: x for name, x in extra.items() if x is not None}
         return self.nets.state_dict() | extra
 
@@ -228,18 +223,14 @@ class TrainResult:
         held_out: dict[str, Space],
     ) -> TrainResult:  # fmt: skip
         """That of a state, its best nets diagnosed on rows held out."""
-        seeds, rows = state.seeds, []
-        *sources, target = stats
-        for pair in ((name, target) for name in sources):
-            models = [
-                PairTranslator.of(state.best, k, stats, pair, seed)
-                for k, seed in enumerate(seeds)
-            ]
-            sides = [held_out[name] for name in pair]
-            rows.append([
-                diagnose(model, *sides, other_seeds=models[:k] + models[k + 1 :])
-                for k, model in enumerate(models)
-            ])  # fmt: skip
+        make, seeds, (*sources, target) = PairTranslator.of, state.seeds, stats
+        rows = []
+        for source in sources:
+            pair, sides = (source, target), (held_out[source], held_out[target])
+            models = [make(state.best, k, stats, pair, s) for k, s in enumerate(seeds)]
+            others = [models[:k] + models[k + 1 :] for k in range(len(seeds))]
+            both = zip(models, others, strict=True)
+            rows.append([diagnose(m, *sides, other_seeds=o) for m, o in both])
         diagnoses = tuple(zip(*rows, strict=True))
         scores = tuple(statistics.fmean(d.score for d in row) for row in diagnoses)
         best, history = scores.index(max(scores)), tuple(state.history)
@@ -266,20 +257,14 @@ class TrainResult:
         the diagnosis calls aligned."""
         aligned = [label_of(score) == "aligned" for score in self.scores]
         return {
-            "median": statistics.median(self.scores),
-            "min": min(self.scores),
-            "max": max(self.scores),
-            "aligned": statistics.fmean(aligned),
-        }
+            "median": statistics.median(self.scores), "min": min(self.scores),
+            "max": max(self.scores), "aligned": statistics.fmean(aligned),
+        }  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:
         """What `train` writes into history.json."""
         return {
-            "preset": asdict(self.preset),
-            "seeds": self.seeds,
-            "best": self.seeds[self.best],
-            "scores": self.scores,
-            "steps": self.steps,
-            "summary": self.summary(),
-            "history": self.history,
-        }
+            "preset": asdict(self.preset), "seeds": self.seeds,
+            "best": self.seeds[self.best], "scores": self.scores, "steps": self.steps,
+            "summary": self.summary(), "history": self.history,
+        }  # fmt: skip

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..spaces.files import DataError
 from .checkpoint import OTHER_VERSION
@@ -92,10 +92,8 @@ class TrainState:
         stays until a score is `preset.min_delta` above its own.
         """
         delta = self.preset.min_delta if self.preset.init != "random" else 0.0
-        bars = [
-            old + delta * (self.step > at == 0)
-            for old, at in zip(self.best_scores, self.best_steps, strict=True)
-        ]
+        before = zip(self.best_scores, self.best_steps, strict=True)
+        bars = [old + delta * (self.step > at == 0) for old, at in before]
         better = any(new > bar for new, bar in zip(scores, bars, strict=True))
         waited = self.evals_without_improvement + 1
         self.evals_without_improvement = 0 if better else waited
@@ -118,13 +116,8 @@ class TrainState:
 
     def tensors(self) -> dict[str, Any]:
         """Every tensor, in nested dicts."""
-        tree: dict[str, Any] = {
-            "networks": self.networks.state_dict(),
-            "best": self.best.state_dict(),
-            "meter": self.meter.values,
-        }
-        if self.ema is not None:
-            tree["ema"] = self.ema.state_dict()
+        tree: dict[str, Any] = {k: v.state_dict() for k, v in self._modules().items()}
+        tree["meter"] = self.meter.values
         for name, optimiser in self.optimisers.items():
             state = optimiser.state_dict()["state"]
             tree[f"optim {name}"] = {str(k): v for k, v in state.items()}
@@ -132,37 +125,36 @@ class TrainState:
 
     def header(self) -> dict[str, Any]:
         """Everything else, as JSON can hold it."""
-        return {
-            "preset": asdict(self.preset),
-            "widths": self.networks.nets.widths,
-            "seeds": list(self.seeds),
-            "losses": self.meter.names,
+        carried = {name: getattr(self, name) for name in self.CARRIED}
+        return carried | {
+            "preset": asdict(self.preset), "widths": self.networks.nets.widths,
+            "seeds": list(self.seeds), "losses": self.meter.names,
             "count": self.meter.count,
-        } | {name: getattr(self, name) for name in self.CARRIED}
+        }  # fmt: skip
 
     def restore(self, tree: dict[str, Any], header: dict[str, Any]) -> None:
         """Become what `tensors` and `header` were taken from; DataError if they do not
         fit."""
         try:
-            self._restore(tree, header)
+            for name, module in self._modules().items():
+                module.load_state_dict(tree[name])
+            for name, optimiser in self.optimisers.items():
+                moments = {int(k): v for k, v in tree.get(f"optim {name}", {}).items()}
+                groups = optimiser.state_dict()["param_groups"]
+                optimiser.load_state_dict({"state": moments, "param_groups": groups})
+            for name in ("step", *self.CARRIED):
+                setattr(self, name, header[name])
+            meter = LossMeter(header["losses"], header["count"])
+            device = next(self.networks.parameters()).device
+            meter.values = {k: v.to(device) for k, v in tree.get("meter", {}).items()}
+            self.meter = meter
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
             fact = f"the checkpoint does not fit its preset ({error})"
             raise DataError(f"{fact}; {OTHER_VERSION}") from error
 
-    def _restore(self, tree: dict[str, Any], header: dict[str, Any]) -> None:
-        self.networks.load_state_dict(tree["networks"])
-        self.best.load_state_dict(tree["best"])
-        if self.ema is not None:
-            self.ema.load_state_dict(tree["ema"])
-        for name, optimiser in self.optimisers.items():
-            moments = {int(k): v for k, v in tree.get(f"optim {name}", {}).items()}
-            groups = optimiser.state_dict()["param_groups"]
-            optimiser.load_state_dict({"state": moments, "param_groups": groups})
-        for name in ("step", *self.CARRIED):
-            setattr(self, name, header[name])
-        device = next(self.networks.parameters()).device
-        self.meter = LossMeter(header["losses"], header["count"])
-        self.meter.values = {k: v.to(device) for k, v in tree.get("meter", {}).items()}
+    def _modules(self) -> dict[str, nn.Module]:
+        found = {"networks": self.networks, "best": self.best}
+        return found if self.ema is None else found | {"ema": self.ema}
 
 
 class LossMeter:
@@ -192,11 +184,7 @@ class LossMeter:
 
     def first_bad(self) -> tuple[int, str, int] | None:
         """(step, loss, index of the seed) of the first loss that was not finite."""
-        if not self.values:
-            return None
-        bad = self.values["bad"].cpu()
+        bad = self.values["bad"].cpu() if self.values else torch.empty(0, 0)
         found = [(int(bad[at, k]), at, k) for at, k in (bad >= 0).nonzero().tolist()]
-        if not found:
-            return None
-        step, at, k = min(found)
-        return step, self.names[at], k
+        step, at, k = min(found, default=(-1, 0, 0))
+        return None if step < 0 else (step, self.names[at], k)

@@ -1,4 +1,4 @@
-r"""One training step, whole, on plain tensors.
+r"""One training step, whole, on plain tensors; every loss is `(S,)`, one per seed.
 
     batch = {"minilm": x, "granite": y}  # unit rows (S, B, d), the known space last
     networks = Networks({"minilm": 384, "granite": 384}, preset, seeds, generator)
@@ -7,8 +7,7 @@ r"""One training step, whole, on plain tensors.
         optimisers["discriminators"] = Adam(parameters, d_lr)
     losses = train_step(networks, optimisers, batch, preset)
 
-`Trainer.step` calls the same function; what it adds comes in as an `Engine`. The spaces
-keep the order in which they are given. Every loss is `(S,)`, one number per seed.
+`Trainer.step` calls the same function; what it adds comes in as an `Engine`.
 """
 
 from __future__ import annotations
@@ -75,10 +74,9 @@ def train_step(
 ) -> Losses:  # fmt: skip
     """One update of the discriminators, then one of the translator against them.
 
-    Returns the losses `{name: (S,)}`, detached, at which the updates were made. The
-    loss that is differentiated is the sum over seeds: no weight is shared by two seeds,
-    so no gradient mixes. Without an optimiser "discriminators" only the translator
-    learns.
+    Returns the losses `{name: (S,)}`, detached, at which the updates were made; their
+    sum over seeds, which share no weight, is differentiated. Without an optimiser
+    "discriminators" only the translator learns.
     """
     found: Losses = {}
     nets, output = networks.nets, None
@@ -124,14 +122,11 @@ class ForwardOutput:
 def forward(nets: Nets, batch: Batch, config: LossConfig) -> ForwardOutput:
     """Encode, reconstruct, translate and return a batch `{name: (S, B, d)}`, each once.
 
-    Noise is added to the nets' inputs, never to `ForwardOutput.rows`, the losses'
-    targets. What no loss of `config` needs is left out.
+    Noise is added to inputs, not targets. What no loss of `config` needs is left out.
     """
     if tuple(batch) != nets.names:
         raise DataError(f"batch holds {tuple(batch)}; give {nets.names} in this order")
-    rebuilt: Batch = {}
-    translated: Pairs = {}
-    returned: Pairs = {}
+    rebuilt, translated, returned = Batch(), Pairs(), Pairs()
     inputs = [(name, _noisy(x, config.input_noise)) for name, x in batch.items()]
     z = nets.encode_all(inputs)
     latents = dict(zip(batch, z.unbind(1), strict=True))
@@ -161,15 +156,15 @@ def discriminator_losses(
 ) -> Losses:
     """What the discriminators minimise, `{name: (S,)}`; "discriminator" is the total.
 
-    "adv_d" and "latent_adv_d" are the games', "gradient_penalty" is R1 and R2.
-    Translations and latents are detached: no gradient reaches the translator. Without
-    discriminators there is the total alone, and it is zero.
+    "adv_d" and "latent_adv_d" are the games', "gradient_penalty" is R1 and R2. No
+    gradient reaches the translator. Without discriminators the total alone is left, 0.
     """
     settings, terms = config.adversarial, dict[str, Tensor]()
     smoothing = settings.label_smoothing
     for term, discriminator, real, fakes in _contests(networks, output):
         if discriminator is None:
             continue
+        size = discriminator.ensemble_size
         real, fakes = real.detach(), [fake.detach() for fake in fakes]
         real_logits, *logits = discriminator.logits(real, *fakes)
         for fake in logits:
@@ -177,9 +172,7 @@ def discriminator_losses(
             _add(terms, f"{term}_d", loss / len(fakes))
         for weight, groups in (settings.r1, [real]), (settings.r2, fakes):
             for rows in groups if weight else ():
-                loss = losses.gradient_penalty(
-                    discriminator.layers, rows, weight, discriminator.ensemble_size
-                )
+                loss = losses.gradient_penalty(discriminator.layers, rows, weight, size)
                 _add(terms, "gradient_penalty", loss / len(groups))
     return terms | {"discriminator": sum(terms.values(), _zero(output))}
 
@@ -190,8 +183,7 @@ def generator_losses(
     """What the translator minimises, `{name: (S,)}`; "generator" is the weighted total.
 
     Reconstruction, cycle and VSP are means over spaces or ordered pairs, or sums where
-    `mse_sum`; adversarial losses are sums over spaces. Discriminators are frozen: no
-    gradient reaches their weights.
+    `mse_sum`; adversarial losses are sums over spaces. Discriminators are frozen.
     """
     loss, terms = config.loss, _vsp_losses(output, config.loss)
     number = 1 if loss.mse_sum else len(output.rows)
@@ -212,17 +204,10 @@ def generator_losses(
 
 
 def step_losses(networks: Networks, batch: Batch, config: Preset) -> Losses:
-    """All losses of one batch at one state of the networks, `{name: (S,)}`.
-
-    Those of `discriminator_losses` and of `generator_losses`; `train_step` calls the
-    two itself and updates the discriminators in between.
-    """
+    """All losses of one batch, both sides' at one state of the networks."""
     output = forward(networks.nets, batch, config.loss)
     found = discriminator_losses(networks, output, config)
     return found | generator_losses(networks, output, config)
-
-
-# ---- the parts of the losses
 
 
 def _contests(networks: Networks, output: ForwardOutput) -> Iterator[Contest]:
@@ -242,8 +227,7 @@ def _contests(networks: Networks, output: ForwardOutput) -> Iterator[Contest]:
 def _fool(config: AdversarialConfig, contest: Contest) -> list[Tensor]:
     """The translator's adversarial loss `(S,)` on each of the fakes."""
     _, discriminator, real, fakes = contest
-    real = real.detach()
-    game = GAMES[config.game]
+    game, real = GAMES[config.game], real.detach()
     if discriminator is None:
         options = (config.temperature,) if game.temperature else ()
         return [game.g_loss(fake, real, *options) for fake in fakes]
@@ -275,9 +259,6 @@ def _vsp_losses(output: ForwardOutput, config: LossConfig) -> Losses:
             loss = form.loss(rows[:, some], real[name], grams[name])
             _add(terms, "vsp", loss / number)
     return terms
-
-
-# ---- what surrounds an update
 
 
 @contextmanager

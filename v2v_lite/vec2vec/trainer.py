@@ -102,14 +102,11 @@ class Trainer:
         initialise.check_spaces(spaces, preset)
         self.preset, self.config = preset, config or TrainerConfig()
         self.out, self.report = out, report
-        self.accelerator = distributed.build_accelerator(
-            preset.optim.precision, device, out if self.config.tensorboard else None
-        )
+        options = preset.optim, self.config, device, out
+        self.engine = distributed.AcceleratedEngine(*options)
+        self.accelerator = self.engine.accelerator
         self.device = self.accelerator.device
         self.is_main = self.accelerator.is_main_process  # it writes and shows progress
-        self.engine = distributed.AcceleratedEngine(
-            self.accelerator, preset.optim.batch_size, self.config.grad_accumulation
-        )
         self.hash = initialise.fingerprint([*spaces.items(), *(held_out or {}).items()])
         self.stats = {k: SpaceStats.of(s.to("cpu"), preset) for k, s in spaces.items()}
         self.spaces = {name: space.to(self.device) for name, space in spaces.items()}
@@ -182,7 +179,7 @@ class Trainer:
         state, every, optim = self.state, self.config, self.preset.optim
         shown, steps = progress and self.is_main, optim.steps
         patience = every.patience or math.inf
-        around = distributed.around_loop(self.accelerator, optim, state.step, shown)
+        around = self.engine.around_loop(state.step, shown)
         with around as bar, distributed.StopSignal() as stop:
             if state.step == 0:
                 self.evaluate()
@@ -218,9 +215,7 @@ class Trainer:
         for k, losses in enumerate(means):
             self._log(k, losses)
         totals = [name for name in ("generator", "discriminator") if name in means[0]]
-        return {
-            name: statistics.fmean(losses[name] for losses in means) for name in totals
-        }
+        return {k: statistics.fmean(losses[k] for losses in means) for k in totals}
 
     def check_finite(self) -> None:
         """Raise TrainingDiverged if a loss was, or a weight is, not finite."""
