@@ -38,10 +38,8 @@ class Interrupted(KeyboardInterrupt):
     """SIGINT or SIGTERM; the message says what was saved and how to go on."""
 
 
-def build_accelerator(
-    precision: str, device: str, tensorboard: Path | None
-) -> Accelerator:
-    """An Accelerator on `device`, with TensorBoard in that folder if one is given.
+def build_accelerator(precision: str, device: str, logs: Path | None) -> Accelerator:
+    """An Accelerator on `device`, with TensorBoard in the folder `logs` if given.
 
     "auto" is a GPU where there is one. Mixed precision is for GPUs: on a CPU it is left
     out. Raises ConfigError for a device or package that is not there.
@@ -55,14 +53,14 @@ def build_accelerator(
         raise ConfigError(f"device {device!r}; {mend} CUDA_VISIBLE_DEVICES")
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device 'cuda': torch finds no GPU here; use cpu or auto")
-    if tensorboard is not None and not accelerate.utils.is_tensorboard_available():
+    if logs is not None and not accelerate.utils.is_tensorboard_available():
         raise ConfigError(f"TensorBoard is not installed; {INSTALL}, or do without it")
     forced = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     cpu = device == "cpu" or forced or not torch.cuda.is_available()
     precision = "no" if cpu else precision
-    logs: dict[str, Any] = {}
-    if tensorboard is not None:
-        logs = {"log_with": "tensorboard", "project_dir": str(tensorboard)}
+    trackers: dict[str, Any] = {}
+    if logs is not None:
+        trackers = {"log_with": "tensorboard", "project_dir": str(logs)}
     # Accelerate keeps one state a process. That of an earlier run, on another device or
     # in another precision, is forgotten; the processes' group is not.
     shared = accelerate.state.AcceleratorState
@@ -72,14 +70,14 @@ def build_accelerator(
         if before != (precision, cpu):
             alone = "RANK" not in os.environ
             shared._reset_state(reset_partial_state=alone)
-    return accelerate.Accelerator(mixed_precision=precision, cpu=cpu, **logs)
+    return accelerate.Accelerator(mixed_precision=precision, cpu=cpu, **trackers)
 
 
 class AcceleratedEngine(Engine):
     """Steps on an Accelerator: its precision, micro-batches, several processes.
 
-    TensorBoard logs go into the folder `out`. Raises ConfigError for a batch that does not
-    divide into micro-batches.
+    TensorBoard logs go into the folder `out`. Raises ConfigError for a batch that does
+    not divide into micro-batches.
     """
 
     def __init__(

@@ -124,7 +124,7 @@ def density(fake: Tensor, real: Tensor, temperature: float) -> Tensor:
     $\log \hat q - \log \hat p$ is what the best discriminator of the vanilla game would
     answer (Goodfellow 2014; chapter 8): here it is written down, not trained. Its mean
     over fake rows estimates KL(q || p); over real ones $-\log \hat q$ is the part of
-    KL(p || q) that depends on the nets. B >= 2; $\tau$ of 0.03 or more, or kernels underflow.
+    KL(p || q) that depends on the nets. B >= 2, $\tau$ >= 0.03, or kernels underflow.
     """
     return _Density.apply(fake, real, temperature)
 
@@ -209,8 +209,8 @@ GAMES: dict[str, Game] = {
         lambda f: (0.5 * f.square()).mean(-1),
         label_smoothing=True,
     ),
-    # Cross-entropies, -s log p - (1 - s) log(1 - p) = softplus(l) - s l of p = sigmoid(l)
-    # (Goodfellow 2014); the translator's, in the form whose gradient does not vanish.
+    # Cross-entropies: -s log p - (1 - s) log(1 - p) = softplus(l) - s l, p = sigmoid(l)
+    # (Goodfellow 2014). The translator's is the form whose gradient does not vanish.
     "vanilla": Game(
         lambda r, f, s: (F.softplus(r) - s * r + F.softplus(-f) + s * f).mean(-1),
         lambda f: F.softplus(f).mean(-1),

@@ -274,8 +274,7 @@ class Networks(nn.Module):
 
     def set_progress(self, done: float) -> None:
         """Set the filters' exponents for when a fraction `done` of the run is over."""
-        c = self.config
-        ends = c.singular_value_exponent, c.variance_exponent
+        ends = self.config.singular_value_exponent, self.config.variance_exponent
         exponents = [first + (last - first) * done for first, last in ends]
         for one in self.filters:
             cast(SpectralFilter, one).set_exponents(*exponents)

@@ -70,19 +70,17 @@ class Muon(torch.optim.Adam):
             self.param_groups = groups
         for group in groups:
             for weight in group["params"] if "momentum" in group else ():
-                if weight.grad is not None:
-                    self._step_matrix(weight, group["momentum"], group["lr"])
+                if (grad := weight.grad) is not None:
+                    state, momentum = self.state[weight], group["momentum"]
+                    if not state:  # Adam's loading looks for a step
+                        state |= {
+                            "mean": torch.zeros_like(grad),
+                            "step": torch.zeros(()),
+                        }
+                    state["mean"].lerp_(grad, 1 - momentum)
+                    ahead = grad.lerp(state["mean"], momentum)
+                    weight.sub_(orthogonalised(ahead), alpha=group["lr"])
         return loss
-
-    def _step_matrix(self, weight: Tensor, momentum: float, lr: float) -> None:
-        state, grad = self.state[weight], weight.grad
-        assert grad is not None
-        if not state:
-            state["mean"] = torch.zeros_like(weight)
-            state["step"] = torch.zeros(())  # Adam's loading looks for one
-        state["mean"].lerp_(grad, 1 - momentum)
-        ahead = grad.lerp(state["mean"], momentum)
-        weight.sub_(orthogonalised(ahead), alpha=lr)
 
 
 def build_optimisers(networks: Networks, config: OptimConfig) -> Optimisers:

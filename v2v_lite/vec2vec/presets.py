@@ -125,9 +125,8 @@ def from_dict(kind: type[Config], values: Any) -> Config:
         name = name if name in defaults else OLD_FIELDS.get(name, name)
         value = OLD_VALUES.get(f"{name}={value}", value)
         if name not in defaults:
-            known = f"known are {', '.join(defaults)}"
-            mend = "Use the version of v2v_lite that wrote it"
-            raise ConfigError(f"{title} has no field {name!r}; {known}. {mend}")
+            known = f"{', '.join(defaults)}. Use the version of v2v_lite that wrote it"
+            raise ConfigError(f"{title} has no field {name!r}; known are {known}")
         default = defaults[name]
         if is_dataclass(default):
             ready[name] = from_dict(type(default), value)

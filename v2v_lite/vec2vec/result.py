@@ -167,8 +167,7 @@ class PairTranslator(Translator):
 
 def single_seed(nets: Nets, k: int, pair: tuple[str, str]) -> Nets:
     """The k-th copy of `nets` for two of its spaces, named "source" and "target"."""
-    sides = zip(("source", "target"), pair, strict=True)
-    widths = {side: nets.widths[name] for side, name in sides}
+    widths = {"source": nets.widths[pair[0]], "target": nets.widths[pair[1]]}
     # The latent's dimension may have come from a space that is left out.
     net = replace(nets.config, latent_dim=nets.latent_dim)
     out = Nets(widths, net, 1, torch.Generator()).requires_grad_(False)
