@@ -77,9 +77,10 @@ def test_imports_go_down(path):
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_heavy_packages_are_imported_where_they_are_used(path):
+    heavy = HEAVY - {"tyro"} if path.parent.name == "cli" else HEAVY  # its annotations
     for node in top_level(ast.parse(path.read_text(encoding="utf-8"))):
         names = {name.split(".")[0] for name in imported(node, path)}
-        assert not names & HEAVY, f"line {node.lineno}: {names & HEAVY} at top level"
+        assert not names & heavy, f"line {node.lineno}: {names & heavy} at top level"
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)

@@ -132,7 +132,7 @@ def test_a_full_disk_leaves_the_old_one_whole(error, tmp_path, monkeypatch):
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.files, "write_tensors", full)
+        patch.setattr(checkpoint, "write_tensors", full)
         with pytest.raises(DataError, match="cannot be written.*step-000000001"):
             save(tmp_path, 2, 2.0)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
@@ -142,14 +142,14 @@ def test_a_full_disk_leaves_the_old_one_whole(error, tmp_path, monkeypatch):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_truly_full_device_is_named(tmp_path, monkeypatch):
     save(tmp_path, 1)
-    write = checkpoint.files.write_tensors
+    write = checkpoint.write_tensors
 
     def to_full_device(path, tensors, header):
         write(path, tensors, header)
         with open("/dev/full", "wb") as device:
             device.write(path.read_bytes())
 
-    monkeypatch.setattr(checkpoint.files, "write_tensors", to_full_device)
+    monkeypatch.setattr(checkpoint, "write_tensors", to_full_device)
     with pytest.raises(DataError, match="the disk is full"):
         save(tmp_path, 2)
     assert [p.stem for p in tmp_path.iterdir()] == ["step-000000001"]
@@ -161,11 +161,11 @@ def test_killed_within_a_save_it_leaves_the_old_one_and_litter_that_goes(tmp_pat
 import os, signal, sys, torch
 from v2v_lite.vec2vec import checkpoint
 checkpoint.save(sys.argv[1], 1, {"w": torch.ones(3)}, {})
-write = checkpoint.files.write_tensors
+write = checkpoint.write_tensors
 def killed(*args):
     write(*args)
     os.kill(os.getpid(), signal.SIGKILL)
-checkpoint.files.write_tensors = killed
+checkpoint.write_tensors = killed
 checkpoint.save(sys.argv[1], 2, {"w": torch.zeros(3)}, {})
 """
     call = [sys.executable, "-c", code, str(tmp_path)]

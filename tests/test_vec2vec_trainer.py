@@ -456,14 +456,14 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_ends_the_run_and_not_the_checkpoint(tmp_path, monkeypatch):
-    write = checkpoint.files.write_tensors
+    write = checkpoint.write_tensors
 
     def full(path, tensors, header):
         if '"step": 8,' in header["state"]:
             raise OSError(28, "No space left on device")
         write(path, tensors, header)
 
-    monkeypatch.setattr(checkpoint.files, "write_tensors", full)
+    monkeypatch.setattr(checkpoint, "write_tensors", full)
     with pytest.raises(DataError, match="disk is full.*step-000000004"):
         train(world(), PLAIN, out=tmp_path, config=OFTEN)
     assert load(tmp_path / "checkpoints")[1]["step"] == 4

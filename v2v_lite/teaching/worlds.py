@@ -19,16 +19,8 @@ from ..align.linalg import principal_axes
 from ..align.paired import Whitened
 from ..measure.retrieval import TIE
 from ..spaces import Space, load, unit, unpaired
-from ..vec2vec import (
-    AdversarialConfig,
-    LossConfig,
-    NetConfig,
-    Nets,
-    Networks,
-    OptimConfig,
-    Preset,
-    train_step,
-)
+from ..vec2vec import Nets, Networks, Preset, train_step
+from ..vec2vec.config import AdversarialConfig, LossConfig, NetConfig, OptimConfig
 
 __all__ = [
     "FEW_ANCHORS", "REDUCED", "STEPS", "SmallProblem", "coarse_maps", "metrics",
@@ -43,13 +35,10 @@ REDUCED = Preset(
     "reduced",
     NetConfig(0, 48, 1, 2, "none", 0.0, True, True, True),
     AdversarialConfig(hidden_dim=64, depth=3, latent="both"),
-    LossConfig(
-        cycle_weight=2.0, cycle_stop_gradient=False, vsp="self", vsp_weight=1.0,
-        vsp_reconstruction_weight=0.0,
-    ),
-    OptimConfig(
-        lr=3e-3, d_lr=3e-3, d_eps=1e-8, warmup_steps=50, batch_size=96, steps=STEPS
-    ),
+    LossConfig(cycle_weight=2.0, cycle_stop_gradient=False, vsp="self", vsp_weight=1.0,
+               vsp_reconstruction_weight=0.0),
+    OptimConfig(lr=3e-3, d_lr=3e-3, d_eps=1e-8, warmup_steps=50, batch_size=96,
+                steps=STEPS),
     centred=True,
     init="anchors",
 )  # fmt: skip
@@ -118,13 +107,9 @@ def small_preset(**weights: Any) -> Preset:
 
 
 def train_small(
-    problem: SmallProblem,
-    maps: Tensor,
-    preset: Preset,
-    steps: int,
-    every: int,
+    problem: SmallProblem, maps: Tensor, preset: Preset, steps: int, every: int,
     seed: int = 0,
-) -> Iterator[tuple[int, Nets]]:
+) -> Iterator[tuple[int, Nets]]:  # fmt: skip
     """Train from initial `maps` (S, d, d); gives (step, nets) at 0 and each `every`."""
     g = torch.Generator().manual_seed(seed)
     sides = dict(zip(SIDES, (problem.source, problem.target), strict=True))

@@ -19,8 +19,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..spaces import files
-from ..spaces.files import DataError
+from ..spaces.files import DataError, atomic, parse_json
+from ..spaces.headers import check_header, read_tensors, write_tensors
 
 __all__ = ["checkpoints", "flat", "load", "nested", "save"]
 
@@ -38,11 +38,11 @@ def save(folder: str | os.PathLike[str], step: int, tree: dict, header: dict) ->
     """
     path = Path(folder, f"step-{step:09d}.safetensors")
     try:
-        with files.atomic(path) as temporary:
+        with atomic(path) as temporary:
             # As text, because the header of a file is sorted and order matters here.
             text = json.dumps({"step": step} | header)
             head = {"format": FORMAT, "state": text}
-            files.write_tensors(temporary, flat(tree), head)
+            write_tensors(temporary, flat(tree), head)
     except DataError as error:
         kept = ", ".join(p.name for p in checkpoints(folder)) or "none"
         raise DataError(f"{error}; whole checkpoints: {kept}") from error
@@ -66,11 +66,11 @@ def load(
     found = checkpoints(folder)
     for path in reversed(found):
         try:
-            tensors, head = files.read_tensors(path)
+            tensors, head = read_tensors(path)
             kind = head.get("format", FORMAT)
             if kind == FORMAT:
-                header = files.parse_json(head.get("state", ""), path)
-                files.check_header(header, {"step": int} | (schema or {}), path)
+                header = parse_json(head.get("state", ""), path)
+                check_header(header, {"step": int} | (schema or {}), path)
                 return nested(tensors), header
         except DataError as error:
             warnings.warn(f"{error}; taking the one before", stacklevel=2)

@@ -98,7 +98,7 @@ def build_optimisers(networks: Networks, config: OptimConfig) -> Optimisers:
     adam: dict[str, Any] = {"betas": config.betas, "fused": fused}
     first: dict[str, Any] = {"params": fast, "lr_scale": 1.0}
     rest: dict[str, Any] = {"params": slow, "lr_scale": config.slow_lr_scale}
-    found: Optimisers = {}
+    found: dict[str, torch.optim.Optimizer] = {}
     if config.optimizer == "muon":
         slow += [w for w in fast if w.ndim != 3 or w.shape[1] == 1]
         matrices = [w for w in fast if w.ndim == 3 and w.shape[1] > 1]

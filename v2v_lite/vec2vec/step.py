@@ -12,7 +12,7 @@ r"""One training step, whole, on plain tensors; every loss is `(S,)`, one per se
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -33,7 +33,7 @@ __all__ = [
 Batch = dict[str, Tensor]  # name -> (S, B, d) unit rows
 Pairs = dict[tuple[str, str], Tensor]  # (source, target) -> (S, B, d)
 Losses = dict[str, Tensor]  # name -> (S,)
-Optimisers = dict[str, torch.optim.Optimizer]
+Optimisers = Mapping[str, torch.optim.Optimizer]
 # "adv" or "latent_adv", the discriminator, real rows or latents, and fake ones.
 Contest = tuple[str, Discriminator | None, Tensor, list[Tensor]]
 
