@@ -57,10 +57,8 @@ def _find(
         x, y = (unit(one.vectors - one.mean) for one in (source, target))
         both = [whitening(z, preset.whitening_rows / len(z)) for z in (x, y)]
         generator = torch.Generator().manual_seed(seed)
-        drawn = [
-            find_anchors(x, y, config.anchors, generator, *both).cross()
-            for _ in range(preset.anchor_draws)
-        ]
+        anchors, draws = config.anchors, range(preset.anchor_draws)
+        drawn = [find_anchors(x, y, anchors, generator, *both).cross() for _ in draws]
         return max(drawn, key=lambda cross: torch.linalg.matrix_norm(cross, "nuc"))
     if preset.init == "anchors":
         config = replace(config, phases=())

@@ -235,16 +235,16 @@ class Networks(nn.Module):
         self.filters = nn.ModuleList(
             SpectralFilter(seeds, width) for width in widths.values() if filtered
         )
-        self.output_discriminators = nn.ModuleList()
-        self.latent_discriminators = nn.ModuleList()
-        if GAMES[a.game].d_loss is None:
-            return
-        for name in self.output_spaces:
-            one = Discriminator(widths[name], a, seeds, generator, a.ensemble_size)
-            self.output_discriminators.append(one)
-        for _ in self.latent_spaces:
-            one = Discriminator(self.nets.latent_dim, a, seeds, generator)
-            self.latent_discriminators.append(one)
+        trained = GAMES[a.game].d_loss is not None
+
+        def discriminators(dims: list[int], ensemble_size: int) -> nn.ModuleList:
+            args = a, seeds, generator, ensemble_size
+            return nn.ModuleList(Discriminator(d, *args) for d in dims if trained)
+
+        outputs = [widths[name] for name in self.output_spaces]
+        latents = [self.nets.latent_dim for _ in self.latent_spaces]
+        self.output_discriminators = discriminators(outputs, a.ensemble_size)
+        self.latent_discriminators = discriminators(latents, 1)
 
     def discriminators(self) -> list[Discriminator]:
         """All of them, those of outputs first."""

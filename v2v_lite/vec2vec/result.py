@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from ..align.base import Stage, Translator
+from ..align.base import Stages, Translator
 from ..align.diagnosis import Diagnosis, diagnose, label_of
 from ..align.linalg import power, whitening
 from ..align.linear import mean_radius
@@ -128,9 +128,7 @@ class PairTranslator(Translator):
         model.widths, model.seed = (len(sides[0].mean), len(sides[1].mean)), seed
         return model
 
-    def _fit(
-        self, source: Space, target: Space, seed: int, progress: bool
-    ) -> Sequence[Stage]:
+    def _fit(self, source: Space, target: Space, seed: int, progress: bool) -> Stages:
         raise ConfigError("a trained pair is not fitted again; use Vec2Vec(preset)")
 
     def _translate(self, rows: Tensor) -> Tensor:

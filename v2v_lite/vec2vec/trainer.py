@@ -130,7 +130,7 @@ class Trainer:
         self._prepare(saved)
 
     def _prepare(self, saved: Saved | None) -> None:
-        state, accelerator = self.state, self.accelerator
+        state, accelerator, networks = self.state, self.accelerator, self.state.networks
         self.last_saved = -1  # the step of the last checkpoint
         if saved:
             state.restore(*saved)
@@ -140,12 +140,11 @@ class Trainer:
         prepare = accelerator.prepare
         self.optimisers = {k: prepare(v) for k, v in state.optimisers.items()}
         for name, one in self.stats.items():
-            filter_ = state.networks.filter_of(name)
-            matrix = result.output_matrices(one, self.preset, filter_)
+            matrix = result.output_matrices(one, self.preset, networks.filter_of(name))
             self.stats[name] = replace(one, output_matrix=matrix)
         if self.config.compile:
-            nets = state.networks.nets
-            layers = [one.layers for one in state.networks.discriminators()]
+            nets = networks.nets
+            layers = [one.layers for one in networks.discriminators()]
             for module in (*nets.inputs, nets.backbone, *nets.outputs, *layers):
                 module.compile()
         if self.config.tensorboard:
@@ -165,9 +164,8 @@ class Trainer:
         state.networks.set_progress(state.step / optim.steps)
         engine.numbers = *state.seeds, state.step
         batch = self.batches.at(state.step, engine.rows)
-        networks, optimisers = state.networks, self.optimisers
-        losses = train_step(networks, optimisers, batch, self.preset, engine)
-        engine.average_buffers(networks.nets)
+        losses = train_step(state.networks, self.optimisers, batch, self.preset, engine)
+        engine.average_buffers(state.networks.nets)
         state.step += 1
         state.update_ema()
         return losses
@@ -176,10 +174,9 @@ class Trainer:
 
     def run(self, progress: bool = False) -> None:
         """Step until the last step or early stopping: log, evaluate, save between."""
-        state, every, optim = self.state, self.config, self.preset.optim
-        shown, steps = progress and self.is_main, optim.steps
+        state, every, steps = self.state, self.config, self.preset.optim.steps
         patience = every.patience or math.inf
-        around = self.engine.around_loop(state.step, shown)
+        around = self.engine.around_loop(state.step, progress and self.is_main)
         with around as bar, distributed.StopSignal() as stop:
             if state.step == 0:
                 self.evaluate()

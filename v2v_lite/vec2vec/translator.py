@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from ..align.base import Clock, Stage
+from ..align.base import Clock, Stages
 from ..spaces.space import Space
 from .config import Preset
 from .result import PairTranslator, TrainResult
@@ -36,9 +34,7 @@ class Vec2Vec(PairTranslator):
         vars(model).update(vars(result.translator(source, target, k)))
         return model
 
-    def _fit(
-        self, source: Space, target: Space, seed: int, progress: bool
-    ) -> Sequence[Stage]:
+    def _fit(self, source: Space, target: Space, seed: int, progress: bool) -> Stages:
         clock = Clock()
         found = train(
             {"source": source, "target": target}, self.preset,
