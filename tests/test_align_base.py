@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from v2v_lite.align import METHODS, LinearTranslator, Translator, centred, saved
 from v2v_lite.align.saved import HEADER, WEIGHTS
 from v2v_lite.spaces.files import DataError
-from v2v_lite.spaces.space import Space, write_tensors
+from v2v_lite.spaces.headers import write_tensors
+from v2v_lite.spaces.space import Space
 
 QUICK = ("identity", "mean", "random", "procrustes", "whitened", "ridge", "mlp")
 

@@ -12,8 +12,8 @@ from v2v_lite.vec2vec import RELEASED
 
 SMALL = replace(
     RELEASED,
-    net=replace(RELEASED.net, latent=20, width=24),
-    game=replace(RELEASED.game, width=28),
+    net=replace(RELEASED.net, latent_dim=20, hidden_dim=24),
+    adversarial=replace(RELEASED.adversarial, hidden_dim=28),
 )
 BATCH, WIDTH = 16, 12
 
@@ -27,10 +27,11 @@ def layers(module):
 def test_every_product_is_found_and_none_twice(seeds):
     engine = step.engine(SMALL, WIDTH, seeds, BATCH)
     found = step.products(engine)
-    nets, players = engine.state.players.nets, engine.state.players
+    networks = engine.state.networks
+    nets = networks.nets
     encode = [layers(nets.inputs[0]), layers(nets.backbone)]
     decode = layers(nets.outputs[0])
-    judges = [layers(d) for d in (*players.outputs, *players.latents)]
+    judges = [layers(d) for d in networks.discriminators()]
     first = encode[0][0]
     passes = 4 * sum(map(sum, encode)) + 6 * sum(decode)
     forward = passes + 3 * sum(map(sum, judges))  # two groups to learn, one to judge
@@ -67,10 +68,10 @@ def test_a_measured_step_is_told():
 
 
 def test_on_the_command_line(tmp_path, capsys):
-    words = f"step --quick --work {tmp_path} --set preset=sound --set repeats=1".split()
+    words = f"step --quick --work {tmp_path} --set preset=ours --set repeats=1".split()
     assert run.main(words) == 0
     out = capsys.readouterr().out
-    assert "weight gradient" in out and "sound, 1 seeds, cpu" in out
+    assert "weight gradient" in out and "ours, 1 seeds, cpu" in out
     assert (tmp_path / "quick" / "result" / "step.json").is_file()
     assert run.main([*words, "--set", "preset=magic"]) == 2
     assert "no preset 'magic'" in capsys.readouterr().err

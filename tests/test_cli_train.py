@@ -11,13 +11,16 @@ import pytest
 pytest.importorskip("accelerate")
 from v2v_lite.cli import main
 from v2v_lite.spaces import Space, load
-from v2v_lite.vec2vec import trainer
+from v2v_lite.vec2vec import Trainer
 from v2v_lite.vec2vec.checkpoint import load as load_checkpoint
+from v2v_lite.vec2vec.state import TrainState
 
 TINY = (
-    "--n-train 420 --net.width 12 --game.width 12 --game.members 1 --optim.batch 32 "
-    "--optim.steps 12 --start random --whitened 0 --game.focus 0 0 --game.spread 0 0 "
-    "--loop.log-every 4 --loop.evaluate-every 6 --loop.save-every 4"
+    "--n-train 420 --net.hidden-dim 12 --adversarial.hidden-dim 12 "
+    "--adversarial.ensemble-size 1 --adversarial.singular-value-exponent 0 0 "
+    "--adversarial.variance-exponent 0 0 --optim.batch-size 32 --optim.steps 12 "
+    "--init random --whitening-rows 0 --trainer.log-every 4 --trainer.eval-every 6 "
+    "--trainer.checkpoint-every 4"
 ).split()
 
 
@@ -56,7 +59,7 @@ def test_from_two_files_to_a_score(capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["out"] == "m" and set(found["seeds"]) == {"3", "4"}
     assert found["seeds"][str(found["seed"])] == max(found["seeds"].values())
-    assert found["spread"]["max"] == max(found["seeds"].values())
+    assert found["summary"]["max"] == max(found["seeds"].values())
     assert "verdict" in found["diagnosis"] and found["step"] in (0, 6, 12)
     kept = json.loads(Path("m/history.json").read_text())
     assert kept["seeds"] == [3, 4] and kept["history"][1][-1]["step"] == 12
@@ -71,41 +74,45 @@ def test_from_two_files_to_a_score(capsys):
 
 def test_every_field_of_a_preset_is_an_option(capsys):
     words = (
-        "--preset printed --out m --loss.cycle 0.5 --net.latent 20 --game.kind hinge "
-        "--optim.betas 0.1 0.2 --net.no-residual --optim.schedule cosine --centred"
+        "--preset paper --out m --loss.cycle-weight 0.5 --net.latent-dim 20 "
+        "--adversarial.game hinge --optim.betas 0.1 0.2 --net.no-residual "
+        "--optim.schedule cosine --centred"
     )
     v2v_train(*words.split())
-    assert capsys.readouterr().out.startswith("m: vec2vec printed, seed 0, ")
-    preset = load_checkpoint("m/checkpoints")[1]["preset"]
-    assert preset["loss"]["cycle"] == 0.5 and preset["loss"]["squared"]
-    assert preset["game"]["kind"] == "hinge" and preset["game"]["latent"] == "both"
+    assert capsys.readouterr().out.startswith("m: vec2vec paper, seed 0, ")
+    preset = load_checkpoint("m/checkpoints", TrainState.HEADER)[1]["preset"]
+    assert preset["loss"]["cycle_weight"] == 0.5 and preset["loss"]["mse_sum"]
+    assert (
+        preset["adversarial"]["game"] == "hinge"
+        and preset["adversarial"]["latent"] == "both"
+    )
     assert preset["optim"]["betas"] == [0.1, 0.2] and preset["centred"]
-    assert preset["optim"]["schedule"] == "cosine" and preset["net"]["latent"] == 20
+    assert preset["optim"]["schedule"] == "cosine" and preset["net"]["latent_dim"] == 20
     assert not preset["net"]["residual"] and preset["net"]["norm"] == "batch"
 
 
 @pytest.mark.parametrize(
-    "preset, value", [("released", "2e-05"), ("sound", "0.3"), ("", "0.3")]
+    "preset, value", [("released", "2e-05"), ("ours", "0.3"), ("", "0.3")]
 )
 def test_help_shows_the_presets_values(preset, value, capsys):
     words = ["--preset", preset] if preset else []
     v2v("train", *words, "--help")
     told = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert f"learning rate of the translator (default: {value})" in told
-    assert "SOURCE TARGET" in told and "--loop.accumulate" in told
+    assert f"Learning rate of the translator. (default: {value})" in told
+    assert "SOURCE TARGET" in told and "--trainer.grad-accumulation" in told
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_interrupted_it_says_what_is_saved_and_goes_on(monkeypatch, capsys):
-    step = trainer.step
+    step = Trainer.step
 
-    def struck(run):
-        if run.state.step == 6:
+    def struck(trainer):
+        if trainer.state.step == 6:
             os.kill(os.getpid(), signal.SIGTERM)
-        return step(run)
+        return step(trainer)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "step", struck)
+        patch.setattr(Trainer, "step", struck)
         v2v_train("--out", "m", "--seeds", 2, expect=130)
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert "SIGTERM after step 7" in line and "m/checkpoints/step-000000007" in line
@@ -113,7 +120,7 @@ def test_interrupted_it_says_what_is_saved_and_goes_on(monkeypatch, capsys):
     again = fails(capsys, "train", "--resume", "m", "--optim.lr", 3)
     assert "optim.lr is 0.3, not 3.0" in again
     v2v("train", "--resume", "m")
-    assert "m: vec2vec sound" in capsys.readouterr().out
+    assert "m: vec2vec ours" in capsys.readouterr().out
     v2v_train("--out", "whole", "--seeds", 2)
     for name in ("history.json", "weights.safetensors"):
         assert Path("m", name).read_bytes() == Path("whole", name).read_bytes()
@@ -123,8 +130,8 @@ def test_interrupted_it_says_what_is_saved_and_goes_on(monkeypatch, capsys):
 def test_a_damaged_checkpoint_is_passed_over(capsys):
     v2v_train("--out", "m")
     before = Path("m/weights.safetensors").read_bytes()
-    Path("m/checkpoints/step-000000012/state.safetensors").write_bytes(b"cut")
-    with pytest.warns(UserWarning, match="step-000000012 is damaged"):
+    Path("m/checkpoints/step-000000012.safetensors").write_bytes(b"cut")
+    with pytest.warns(UserWarning, match="step-000000012.*the one before"):
         v2v("train", "--resume", "m")
     assert Path("m/weights.safetensors").read_bytes() == before
 
@@ -134,6 +141,9 @@ def test_runs_are_not_overwritten(capsys):
     kept = Path("m/run.json").read_text()
     line = fails(capsys, "train", "a.safetensors", "b.safetensors", "--out", "m", *TINY)
     assert "m holds a run" in line and Path("m/run.json").read_text() == kept
+    v2v_train("--out", "m", "--force", "--optim.lr", 0.2)
+    preset = json.loads(Path("m/run.json").read_text())["preset"]
+    assert preset["optim"]["lr"] == 0.2
     load("minilm", "eval").take(slice(410)).save("a.safetensors")
     assert "not those that the run" in fails(capsys, "train", "--resume", "m")
 
@@ -141,11 +151,13 @@ def test_runs_are_not_overwritten(capsys):
 def test_input_that_cannot_be_used(monkeypatch, capsys):
     both = "train", "a.safetensors", "b.safetensors"
     line = fails(capsys, *both, "--preset", "magic")
-    assert "'magic'" in line and "printed, released, sound" in line
-    assert "batch takes 999" in fails(capsys, *both, *TINY, "--optim.batch", 999)
+    assert "'magic'" in line and "paper, released, ours" in line
+    assert "batch takes 999" in fails(capsys, *both, *TINY, "--optim.batch-size", 999)
     assert "seeds = 0" in fails(capsys, *both, *TINY, "--seeds", 0)
-    assert "accumulate = 0" in fails(capsys, *both, "--loop.accumulate", 0)
-    assert "width = -1" in fails(capsys, *both, "--net.width", -1)
+    assert "grad_accumulation = 0" in fails(
+        capsys, *both, "--trainer.grad-accumulation", 0
+    )
+    assert "hidden_dim = -1" in fails(capsys, *both, "--net.hidden-dim", -1)
     assert "no such file" in fails(capsys, "train", "no.npy", "b.safetensors")
     assert "no such file" in fails(capsys, "train", "--resume", "nowhere")
     assert "linear_adapters" in fails(capsys, *both, "--net.no-linear-adapters")

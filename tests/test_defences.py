@@ -245,15 +245,10 @@ def test_defend_writes_rows_and_tells_the_cost(shop, capsys):
     )
 
 
-def test_defend_takes_the_kinds_of_version_0_1_with_a_warning(shop, capsys):
-    words = ["defend", "rows.safetensors", "--strength", "2", "--key", "3", "--json"]
-    assert main([*words, "--kind", "drop", "--out", "old.safetensors"]) == 0
-    out, err = capsys.readouterr()
-    assert json.loads(out)["kind"] == "remove-top"
-    assert "--kind drop is now --kind remove-top" in err
-    assert main([*words, "--kind", "remove-top", "--out", "new.safetensors"]) == 0
-    old, new = (Space.load(f"{name}.safetensors").vectors for name in ("old", "new"))
-    assert torch.equal(old, new)
+def test_defend_says_what_the_kinds_of_version_0_1_are_now(shop, capsys):
+    for old, new in RENAMED.items():
+        assert main(["defend", "rows.safetensors", "--kind", old]) == 2
+        assert capsys.readouterr().err == f"v2v: {old} is now {new}\n"
 
 
 def test_defend_refuses(shop, capsys):

@@ -190,7 +190,9 @@ def test_a_file_cut_short_is_named(tmp_path):
 
 
 def test_unknown_names():
-    with pytest.raises(DataError, match="posts, emails, notes"):
+    with pytest.raises(
+        DataError, match="documents/posts, documents/emails, documents/notes"
+    ):
         load_documents("letters")
     with pytest.raises(DataError, match="public"):
         load_documents("posts", "secret")

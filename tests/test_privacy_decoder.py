@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from v2v_lite.privacy import Decoder, DecoderConfig, EncoderScorer, SearchConfig, invert
 from v2v_lite.spaces import DataError
-from v2v_lite.spaces.files import read_tensors, write_tensors
+from v2v_lite.spaces.headers import read_tensors, write_tensors
 
 COLOURS = "red green blue grey".split()
 TEXTS = [f"the {colour} house is {colour}" for colour in COLOURS] * 8

@@ -100,7 +100,7 @@ def test_the_bundle_splits_without_a_leak():
 def test_unknown_names_list_the_known():
     with pytest.raises(DataError, match="no space 'bert'; there is minilm, granite"):
         load("bert")
-    with pytest.raises(DataError, match="part = 'test'"):
+    with pytest.raises(DataError, match="no part of wiki 'test'; there is train, eval"):
         load("minilm", "test")
     with pytest.raises(DataError, match="no set 'news'; there is wiki"):
         load("minilm", dataset="news")

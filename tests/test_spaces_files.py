@@ -17,15 +17,9 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 
 import v2v_lite.spaces.files as module
-from v2v_lite.spaces import (
-    DataError,
-    LeakError,
-    atomic,
-    read_json,
-    sha256_of,
-    write_json,
-)
-from v2v_lite.spaces.files import check_header, parsing, safe_child, safe_name
+from v2v_lite.spaces import DataError, LeakError, atomic, read_json, write_json
+from v2v_lite.spaces.files import parsing, sha256_of
+from v2v_lite.spaces.headers import check_header, safe_child, safe_name
 
 
 def test_a_finished_block_replaces_the_file_and_leaves_no_litter(tmp_path):
@@ -239,7 +233,7 @@ def test_a_safe_name_is_one_part_of_a_path_on_any_system(name):
     safe = safe_name(name)
     assert 0 < len(safe.encode()) <= 110 and safe.isprintable()
     assert not set(safe) & set('/\\:*?"<>|') and safe.strip(". -") == safe
-    assert safe_child("f", safe) == Path("f") / safe
+    assert safe_child("f", safe, "m.json") == Path("f") / safe
     assert safe_name(safe) == safe
 
 
@@ -257,4 +251,4 @@ BAD = ["", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/./b", ".a", 
 def test_paths_that_leave_the_folder_are_refused(name):
     with pytest.raises(DataError, match="m.json: .* is not a path below the folder"):
         safe_child("f", name, "m.json")
-    assert safe_child("f", "a/b c-1.x") == Path("f/a/b c-1.x")
+    assert safe_child("f", "a/b c-1.x", "m.json") == Path("f/a/b c-1.x")

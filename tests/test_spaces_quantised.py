@@ -224,7 +224,7 @@ def test_spaces_of_other_texts_make_no_set(tmp_path):
     a, b = (Space.of(np.eye(4), n, [f"{n}{i}" for i in range(4)]) for n in "ab")
     with pytest.raises(DataError, match="b and a are not of the same texts"):
         write_set([a, b], tmp_path, "x", 1)
-    with pytest.raises(DataError, match="needs ids"):
+    with pytest.raises(DataError, match="without ids"):
         write_set([Space.of(np.eye(4))], tmp_path, "x", 1)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-import v2v_lite.spaces.files as module
+import v2v_lite.spaces.headers as module
 from v2v_lite.spaces import DataError, Provenance, Space, text_ids, texts_sha256
 
 
@@ -163,7 +163,7 @@ def test_a_process_killed_while_saving_leaves_the_old_file(tmp_path):
     before = path.read_bytes()
     saver = (
         "import sys, time, torch\n"
-        "import v2v_lite.spaces.files as module\n"
+        "import v2v_lite.spaces.headers as module\n"
         "from v2v_lite.spaces import Space\n"
         "real = module.save_file\n"
         "def slow(tensors, file, metadata):\n"
@@ -223,7 +223,7 @@ def test_files_that_are_no_space_are_refused(tmp_path):
         "x.csv": "only .safetensors and .npy",
         "o.npy": "not a whole .npy file",
         "cut.npy": "not a whole .npy file",
-        "zero.npy": "rows 0, 1 are all zeros",
+        "zero.npy": "rows 0, 1: all zeros",
         "missing.npy": "no such file",
     }.items():
         with pytest.raises(DataError, match=message) as caught:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from v2v_lite.spaces.texts import drop_near, drop_repeats
+from v2v_lite.spaces.texts import drop_near
 
 
 @given(n=st.integers(1, 40), block=st.integers(1, 50), threshold=st.floats(0.05, 0.999))
@@ -20,10 +20,6 @@ def test_blocks_do_not_matter(n, block, threshold):
     kept = torch.zeros(n, dtype=torch.bool)
     kept[drop_near(torch.tensor(x), threshold, block)] = True
     np.testing.assert_array_equal(kept.numpy()[clear], (highest <= threshold)[clear])
-
-
-def test_the_first_of_each_repeat_stays():
-    assert drop_repeats(["b", "a", "b", "c", "a"]) == ["b", "a", "c"]
 
 
 @pytest.mark.parametrize("threshold", [0, -0.5, 1.01])

@@ -7,19 +7,11 @@ import torch
 from torch import nn
 
 from v2v_lite.spaces import DataError
-from v2v_lite.vec2vec import (
-    RELEASED,
-    SOUND,
-    NetConfig,
-    Nets,
-    SeedBatchNorm,
-    SeedLayerNorm,
-    SeedLinear,
-)
-from v2v_lite.vec2vec.nets import dropout
+from v2v_lite.vec2vec import OURS, RELEASED, NetConfig, Nets
+from v2v_lite.vec2vec.nets import SeedBatchNorm, SeedLayerNorm, SeedLinear
 
-SMALL = NetConfig(latent=9, width=12, dropout=0.0)
-LINEAR = replace(SOUND.net, width=10)
+SMALL = NetConfig(latent_dim=9, hidden_dim=12, dropout=0.0)
+LINEAR = replace(OURS.net, hidden_dim=10)
 
 
 def gen(seed=0):
@@ -138,22 +130,6 @@ def test_batches_that_go_together_are_batches_that_go_alone():
         torch.testing.assert_close(one[key], two[key])
 
 
-def test_dropout_on_a_cpu_is_torchs_in_its_share_and_its_scale():
-    torch.manual_seed(0)
-    for share in (0.1, 0.5, 0.9):
-        for shape in ((1, 300, 301), (3,)):
-            h = torch.full(shape, 2.0, requires_grad=True)
-            out = dropout(h, share)
-            kept = out != 0
-            assert torch.allclose(out[kept], torch.tensor(2 / (1 - share)))
-            if h.numel() > 9:
-                assert kept.float().mean().item() == pytest.approx(1 - share, abs=0.005)
-                side = (kept[0, :, 1:] & kept[0, :, :-1]).float().mean().item()
-                assert side == pytest.approx((1 - share) ** 2, abs=0.01)
-            out.sum().backward()
-            assert torch.equal(h.grad != 0, kept)
-
-
 def test_dropout_drops_its_share_in_training_alone_and_follows_the_default_generator():
     nets = Nets({"a": 40, "b": 40}, replace(SMALL, dropout=0.25), 2, gen())
     block, x = nets.inputs[0][1], torch.ones(2, 500, 12)
@@ -201,11 +177,11 @@ WIDTHS = [(6, 6, 6), (5, 8, 8), (8, 5, 5), (8, 5, 8), (8, 5, 7), (5, 8, 11)]
 @pytest.mark.parametrize("d_s, d_t, latent", WIDTHS)
 @pytest.mark.parametrize("rank", [3, 5])
 def test_training_starts_exactly_at_the_given_map(d_s, d_t, latent, rank):
-    config = replace(LINEAR, latent=latent)
+    config = replace(LINEAR, latent_dim=latent)
     nets = Nets({"s.1": d_s, "t": d_t}, config, 2, gen()).double()
     left, right = rows(2, d_s, rank), rows(2, rank, d_t, seed=4)
     weight = 7 * left @ right  # one map a seed, of rank 3 or 5
-    nets.start_from("s.1", "t", weight)
+    nets.init_from_map("s.1", "t", weight)
     x, y = rows(2, 9, d_s, seed=2), rows(2, 9, d_t, seed=3)
     unit = nn.functional.normalize
     torch.testing.assert_close(nets.translate("s.1", "t", x), unit(x @ weight, dim=-1))
@@ -222,7 +198,7 @@ def test_training_starts_exactly_at_the_given_map(d_s, d_t, latent, rank):
 def test_a_rotation_starts_with_transposes_and_latents_of_one_length():
     nets = Nets({"s": 6, "t": 6}, LINEAR, 1, gen()).double()
     turn, _ = torch.linalg.qr(rows(1, 6, 6)[0])
-    nets.start_from("s", "t", turn * 50)
+    nets.init_from_map("s", "t", turn * 50)
     torch.testing.assert_close(nets.inputs[0].weight[0], turn)
     torch.testing.assert_close(nets.outputs[0].weight[0], turn.T)
     z = nets.encode("s", rows(1, 5, 6))
@@ -231,7 +207,7 @@ def test_a_rotation_starts_with_transposes_and_latents_of_one_length():
 
 def test_the_zero_backbone_learns_from_its_first_step():
     nets = Nets({"s": 6, "t": 6}, LINEAR, 1, gen()).double()
-    nets.start_from("s", "t", torch.eye(6))
+    nets.init_from_map("s", "t", torch.eye(6))
     assert (nets.backbone[-1].last.weight == 0).all()
     (nets.translate("s", "t", rows(1, 5, 6))[..., 0]).sum().backward()
     assert nets.backbone[-1].last.weight.grad.abs().max() > 0
@@ -240,11 +216,11 @@ def test_the_zero_backbone_learns_from_its_first_step():
 def test_three_spaces_share_one_backbone():
     nets = Nets({"a": 6, "b": 5, "c": 4}, LINEAR, 1, gen())
     for name in "ab":
-        nets.start_from(name, "c", torch.eye(nets.widths[name], 4))
+        nets.init_from_map(name, "c", torch.eye(nets.widths[name], 4))
     x = rows(1, 3, 6).float()
     want = nn.functional.normalize(x[..., :4], dim=-1)
     torch.testing.assert_close(nets.translate("a", "c", x), want)
-    assert nets.names == ("a", "b", "c") and nets.latent == 6
+    assert nets.names == ("a", "b", "c") and nets.latent_dim == 6
     assert nets.translate("a", "b", x).shape == (1, 3, 5)
 
 
@@ -255,9 +231,9 @@ def test_wrong_calls_are_named():
     with pytest.raises(DataError, match=r"\(3, 6\); give \(S, B, d\) = \(2, B, 6\)"):
         nets.encode("a", torch.zeros(3, 6))
     with pytest.raises(DataError, match="only nets of linear_adapters"):
-        nets.start_from("a", "b", torch.zeros(6, 5))
+        nets.init_from_map("a", "b", torch.zeros(6, 5))
     with pytest.raises(DataError, match="two spaces or more"):
         Nets({"a": 6}, SMALL, 1, gen())
-    narrow = Nets({"a": 6, "b": 5}, replace(LINEAR, latent=4), 1, gen())
+    narrow = Nets({"a": 6, "b": 5}, replace(LINEAR, latent_dim=4), 1, gen())
     with pytest.raises(DataError, match="the latent 4 wide"):
-        narrow.start_from("a", "b", torch.zeros(6, 5))
+        narrow.init_from_map("a", "b", torch.zeros(6, 5))

@@ -16,7 +16,8 @@ from v2v_lite.align import METHODS, Translator
 from v2v_lite.spaces import DataError
 from v2v_lite.vec2vec import trainer
 from v2v_lite.vec2vec import translator as module
-from v2v_lite.vec2vec.translator import Vec2Vec, one_of
+from v2v_lite.vec2vec.result import single_seed
+from v2v_lite.vec2vec.translator import Vec2Vec
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -25,14 +26,14 @@ def some(preset=FULL, pair=("a", "b"), k=1, **options):
     """The translator of one of two seeds after two steps, and the run."""
     engine = quietly(preset, seeds=(4, 5), **options)
     for _ in range(2):
-        trainer.step(engine)
-    return engine.translator(engine.state.players.nets, k, *pair), engine
+        engine.step()
+    return engine.translator(engine.state.networks.nets, k, *pair), engine
 
 
 def test_a_translation_is_the_nets_of_its_seed():
     model, engine = some()
     rows = world()["a"].vectors[:30]
-    nets = engine.state.players.nets.eval()
+    nets = engine.state.networks.nets.eval()
     wanted = nets.translate("a", "b", rows.expand(2, -1, -1))
     assert torch.allclose(model.translate(rows), wanted[1], atol=1e-6)
     assert not torch.allclose(wanted[0], wanted[1], atol=1e-3)
@@ -45,7 +46,7 @@ def test_a_centred_translation_is_its_formula():
     a, b = spaces["a"], spaces["b"]
     x = a.vectors[:30].double() - a.mean.double()
     x = (x / x.norm(dim=1, keepdim=True)).float()
-    nets = engine.state.players.nets.eval()
+    nets = engine.state.networks.nets.eval()
     core = nets.translate("a", "b", x.expand(2, -1, -1))[1].double()
     far = torch.tensor([(row - b.mean).norm().item() for row in b.vectors]).mean()
     wanted = b.mean.double() + far.item() * core
@@ -67,19 +68,21 @@ def test_training_on_does_not_touch_it():
     model, engine = some()
     rows = world()["a"].vectors[:5]
     before = model.translate(rows)
-    trainer.step(engine)
+    engine.step()
     assert torch.equal(model.translate(rows), before)
 
 
 def test_two_of_three_spaces_keep_the_latent_of_three():
-    net = replace(PLAIN.net, latent=0)
+    net = replace(PLAIN.net, latent_dim=0)
     spaces = world(widths=(9, 6, 5), names="abc")
     model, engine = some(replace(PLAIN, net=net), ("c", "b"), spaces=spaces)
-    assert model.nets.latent == 9 and model.nets.names == ("source", "target")
+    assert model.nets.latent_dim == 9 and model.nets.names == ("source", "target")
     rows = spaces["c"].vectors[:8]
-    nets = engine.state.players.nets
+    nets = engine.state.networks.nets
     for k in (0, 1):
-        found = one_of(nets, k, ("c", "b")).translate("source", "target", rows[None])
+        found = single_seed(nets, k, ("c", "b")).translate(
+            "source", "target", rows[None]
+        )
         wanted = nets.translate("c", "b", rows.expand(2, -1, -1))[k]
         assert torch.allclose(found[0], wanted, atol=1e-6)
 
@@ -113,7 +116,7 @@ def test_align_knows_it_without_importing_it(tmp_path):
 
 def test_fit_trains_and_takes_the_best_seed(monkeypatch):
     real = trainer.train
-    monkeypatch.setattr(trainer, "train", lambda *a, **k: real(*a, loop=OFTEN, **k))
+    monkeypatch.setattr(module, "train", lambda *a, **k: real(*a, config=OFTEN, **k))
     spaces = world()
     model = METHODS["vec2vec"](steps(PLAIN, 6), seeds=2)
     assert model.fit(spaces["a"], spaces["b"], seed=7) is model
@@ -122,7 +125,7 @@ def test_fit_trains_and_takes_the_best_seed(monkeypatch):
     best = stage.detail["seed"]
     found = real(
         {"x": spaces["a"], "y": spaces["b"]}, steps(PLAIN, 6), seeds=2, seed=7,
-        loop=OFTEN,
+        config=OFTEN,
     )  # fmt: skip
     assert best == found.seeds[found.best] and model.seed == 7
     rows = spaces["a"].take(slice(9))
@@ -144,20 +147,21 @@ def test_too_few_rows_and_other_encoders_are_refused():
 
 
 def test_a_whitened_translation_comes_back_half_unwhitened(tmp_path):
-    model, engine = some(replace(FULL, centred=True, whitened=20.0))
+    model, engine = some(replace(FULL, centred=True, whitening_rows=20.0))
     spaces = world()
     rows = spaces["a"].vectors[:30]
-    seen = engine.views["a"].rows(rows)
+    seen = engine.stats["a"].transform(rows)
     y = model.nets.translate("source", "target", seen[None])[0]
-    white = engine.views["b"].white.double()
+    white = engine.stats["b"].whitening.double()
     values, axes = torch.linalg.eigh(torch.linalg.inv(white))
     y = (y.double() @ (axes * values.sqrt()) @ axes.T).float()
-    y = spaces["b"].mean + model.scale * y / y.norm(dim=1, keepdim=True)
+    y = spaces["b"].mean + model.target.radius * y / y.norm(dim=1, keepdim=True)
     want = y / y.norm(dim=1, keepdim=True)
     assert torch.allclose(model.translate(rows), want, atol=1e-5)
     model.save(tmp_path)
     assert torch.equal(Translator.load(tmp_path).translate(rows), model.translate(rows))
-    model.white = model.white[:1]  # as a version without a read-out saved it
+    # As a version without an output matrix saved it.
+    model.target = replace(model.target, output_matrix=None)
     model.save(tmp_path / "old")
-    with pytest.raises(DataError, match="without a read-out; train"):
+    with pytest.raises(DataError, match="without an output matrix; train"):
         Translator.load(tmp_path / "old")

@@ -26,12 +26,7 @@ from v2v_lite.measure import Score, score
 from v2v_lite.spaces import EVAL_ROWS, Space
 from v2v_lite.teaching.comparison import rows_with, short, space_of, split_of
 from v2v_lite.teaching.worlds import FEW_ANCHORS, REDUCED, on_axes
-from v2v_lite.vec2vec.machine import Loop
-from v2v_lite.vec2vec.presets import (
-    Preset,
-)
-from v2v_lite.vec2vec.run import Run
-from v2v_lite.vec2vec.trainer import step
+from v2v_lite.vec2vec import Trainer
 
 from .recheck import SIGMAS, Recheck, error_of
 from .store import Store, Task
@@ -44,12 +39,12 @@ NAMES = ("top1", "rank")
 ROWS: dict[str, dict] = {
     "full": {},
     "no VSP": {"vsp_weight": 0.0},
-    "no cycle": {"cycle": 0.0},
-    "no reconstruction": {"reconstruction": 0.0},
-    "no latent adversary": {"latent_game": 0.0},
-    "no output adversary": {"output_game": 0.0},
-    "no adversary": {"output_game": 0.0, "latent_game": 0.0},
-    "paper's VSP": {"vsp": "printed"},
+    "no cycle": {"cycle_weight": 0.0},
+    "no reconstruction": {"reconstruction_weight": 0.0},
+    "no latent adversary": {"latent_adv_weight": 0.0},
+    "no output adversary": {"adv_weight": 0.0},
+    "no adversary": {"adv_weight": 0.0, "latent_adv_weight": 0.0},
+    "paper's VSP": {"vsp": "paper"},
 }
 
 
@@ -85,25 +80,15 @@ class Row(Task):
         sides, pool, maps, _ = fixtures(plan)
         optim = replace(REDUCED.optim, steps=plan.steps)
         loss = replace(REDUCED.loss, **ROWS[self.name])
-        run = Started(maps, sides, replace(REDUCED, loss=loss, optim=optim))
+        preset, pair = replace(REDUCED, loss=loss, optim=optim), tuple(sides)
+        seeds, maps = tuple(range(len(maps))), {pair: maps}
+        run = Trainer(sides, preset, seeds=seeds, initial_maps=maps, device="cpu")
         curve = {0: scores(run, pool)}
         for number in range(1, plan.steps + 1):
-            step(run)
+            run.step()
             if number % (plan.steps // plan.n_evals) == 0:
                 curve[number] = scores(run, pool)
         return {"curve": curve, "seconds": time.process_time() - begun}
-
-
-class Started(Run):
-    """A training whose nets start from given maps."""
-
-    def __init__(self, maps: Tensor, sides: dict[str, Space], preset: Preset) -> None:
-        super().__init__(sides, sides, preset, Loop(), None, "cpu", None)
-        self.maps = maps
-        self.begin(tuple(range(len(maps))), None, False)
-
-    def _maps(self, seeds: tuple[int, ...], bars: bool) -> dict:
-        return {self.pairs[0]: self.maps}
 
 
 @lru_cache(maxsize=1)
@@ -129,9 +114,9 @@ def fixtures(plan: Plan) -> tuple[dict[str, Space], tuple[Space, Space], Tensor,
     )
 
 
-def scores(run: Run, pool: tuple[Space, Space]) -> list[dict]:
+def scores(run: Trainer, pool: tuple[Space, Space]) -> list[dict]:
     """Top-1 and mean rank of each seed's nets on the pool of pairs."""
-    pair, nets = run.pairs[0], run.state.model
+    pair, nets = run.pairs[0], run.nets
     models = [run.translator(nets, k, *pair) for k in range(len(run.state.seeds))]
     return [kept(score(model.translate(pool[0]), pool[1])) for model in models]
 

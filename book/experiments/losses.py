@@ -75,16 +75,16 @@ def _fixtures(seeds: int) -> tuple[SmallProblem, Tensor]:
 
 def cases(plan: Plan) -> list[Case]:
     """Cycle and its forms, then forms and weights of VSP beside a cycle."""
-    cycle = {"cycle": 2.0}
-    well_posed = {"vsp": "sound", "vsp_weight": 1.0}
+    cycle = {"cycle_weight": 2.0}
+    well_posed = {"vsp": "self", "vsp_weight": 1.0}
     table: dict[str, dict] = {
         "adversary": {},
         "adversary, cycle": cycle,
-        "adversary, detached cycle": cycle | {"cycle_detached": True},
+        "adversary, detached cycle": cycle | {"cycle_stop_gradient": True},
         "adversary, VSP": well_posed,
-        "cycle, VSP": cycle | well_posed | {"output_game": 0.0},
+        "cycle, VSP": cycle | well_posed | {"adv_weight": 0.0},
     }
-    forms = {"well posed": "sound", "paper": "printed", "released": "released"}
+    forms = {"well posed": "self", "paper": "paper", "released": "released"}
     weights = {"well posed": (1, 0.3, 3, 10), "paper": (10, 30), "released": (10,)}
     for label, form in forms.items():
         for w in weights[label]:

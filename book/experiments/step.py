@@ -21,11 +21,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from v2v_lite.spaces import DataError, Space
-from v2v_lite.vec2vec.machine import Loop
-from v2v_lite.vec2vec.presets import Preset
-from v2v_lite.vec2vec.run import Run
-from v2v_lite.vec2vec.state import preset_named
-from v2v_lite.vec2vec.trainer import step
+from v2v_lite.vec2vec import Preset, Trainer, TrainerConfig
+from v2v_lite.vec2vec.config import preset_named
 
 from .recheck import Recheck
 
@@ -101,25 +98,30 @@ class Recorder(TorchDispatchMode):
 def engine(
     preset: Preset, width: int = 768, seeds: int = 1, batch: int = 256,
     device: str = "cpu", precision: str = "no", compiled: bool = False,
-) -> Run:  # fmt: skip
-    """A run of the preset on random rows of two spaces, ready for its first step."""
-    optim = replace(preset.optim, batch=batch, precision=precision)
+) -> Trainer:  # fmt: skip
+    """A trainer of the preset on random rows of two spaces, before its first step."""
+    optim = replace(preset.optim, batch_size=batch, precision=precision)
     # Initial weights make no step longer: random ones. Discriminators see plain rows.
-    game = replace(preset.game, focus=(0.0, 0.0), spread=(0.0, 0.0))
-    preset = replace(preset, optim=optim, game=game, start="random")
+    plain = replace(
+        preset.adversarial,
+        singular_value_exponent=(0.0, 0.0),
+        variance_exponent=(0.0, 0.0),
+    )
+    preset = replace(preset, optim=optim, adversarial=plain, init="random")
     g = torch.Generator().manual_seed(0)
     rows = (torch.randn(max(ROWS, batch), width, generator=g) for _ in "ab")
     spaces = dict(zip("ab", map(Space.of, rows), strict=True))
-    run = Run(spaces, spaces, preset, Loop(compile=compiled), None, device, None)
-    run.begin(tuple(range(seeds)), None, False)
-    return run
+    config = TrainerConfig(compile=compiled)
+    return Trainer(
+        spaces, preset, seeds=tuple(range(seeds)), config=config, device=device
+    )
 
 
-def products(run: Run) -> list[Product]:
+def products(run: Trainer) -> list[Product]:
     """Every matrix product of one step of the run, in order."""
-    weights = [w for w in run.state.players.parameters() if w.ndim == 3]
+    weights = [w for w in run.state.networks.parameters() if w.ndim == 3]
     with Recorder([w for w in weights if w.shape[1] > 1]) as recorder:
-        step(run)
+        run.step()
     return recorder.found
 
 
@@ -175,13 +177,13 @@ def measure_step(
         if value < 1:
             raise DataError(f"{name} = {value}, but at least 1 is needed")
     run = engine(preset, width, seeds, batch, device, precision)
-    step(run)  # Adam's moments come to be
+    run.step()  # Adam's moments come to be
     found = products(run)
     again, taken = replay(found, run.device), {"step": [], "products": []}
     if compiled:
         run = engine(preset, width, seeds, batch, device, precision, compiled)
     for number in range(repeats + 2):
-        for name, work in (("step", lambda: step(run)), ("products", again)):
+        for name, work in (("step", lambda: run.step()), ("products", again)):
             seconds = _clock(work, run.device)
             if number > 1:  # the first two warm up
                 taken[name].append(seconds)

@@ -1,4 +1,4 @@
-"""What the SOUND preset adds to its initial map, seed by seed.
+"""What the OURS preset adds to its initial map, seed by seed.
 
 Two parts. `coarse`: MiniLM to Granite from coarse anchors, many seeds, each compared
 with the same initial map trained without an adversarial loss; the initial map itself is
@@ -21,8 +21,7 @@ import torch
 from v2v_lite.measure import score
 from v2v_lite.spaces import NAMES, Split
 from v2v_lite.teaching.comparison import short, space_of, split_of, summary
-from v2v_lite.vec2vec.machine import Loop
-from v2v_lite.vec2vec.presets import SOUND, Preset
+from v2v_lite.vec2vec import OURS, Preset, TrainerConfig
 
 from .recheck import Recheck, spread_of
 from .store import Store, Task
@@ -32,15 +31,20 @@ DATASETS = ("wiki",)
 PARTS = ("coarse", "full")
 VARIANTS = ("ours", "without adversary")
 KEYS = ("top1", "rank")
-#: SOUND from the full alignment: singular values kept in the output transform and in
+#: OURS from the full alignment: singular values kept in the output transform and in
 #: what discriminators see, a lower temperature on more rows, and few small steps.
 REFINE = replace(
-    SOUND,
-    game=replace(SOUND.game, temperature=0.035, focus=(1.0, 1.0), spread=(0.0, 0.0)),
-    optim=replace(SOUND.optim, lr=0.01, batch=2048, steps=60),
-    start="selflearn",
+    OURS,
+    adversarial=replace(
+        OURS.adversarial,
+        temperature=0.035,
+        singular_value_exponent=(1.0, 1.0),
+        variance_exponent=(0.0, 0.0),
+    ),
+    optim=replace(OURS.optim, lr=0.01, batch_size=2048, steps=60),
+    init="selflearn",
     anchor_runs=30,
-    read_out="shared",
+    output_transform="shared",
 )
 
 
@@ -53,7 +57,7 @@ class Plan:
     pairs: tuple[tuple[str, str], ...] = tuple(permutations(NAMES, 2))
     full_seeds: int = 1
     n_train: int = 16_384
-    steps: int = SOUND.optim.steps
+    steps: int = OURS.optim.steps
     control_steps: int = 250  # nothing moves after the first
     full_steps: int = REFINE.optim.steps
 
@@ -65,7 +69,7 @@ QUICK = Plan(seeds=2, pairs=(("minilm", "granite"),), n_train=2500, steps=20,
 
 @dataclass(frozen=True)
 class Trial(Task):
-    """One training of a variant of SOUND; its start and its end, scored with pairs."""
+    """One training of a variant of OURS; its start and its end, scored with pairs."""
 
     DATASETS: ClassVar = DATASETS
     source: str
@@ -78,23 +82,24 @@ class Trial(Task):
 
     @property
     def preset(self) -> Preset:
-        """SOUND or REFINE with this trial's length, with an adversary or without."""
-        base = REFINE if self.start == REFINE.start else SOUND
+        """OURS or REFINE with this trial's length, with an adversary or without."""
+        base = REFINE if self.start == REFINE.init else OURS
         loss = base.loss
         if self.variant != "ours":
-            loss = replace(loss, output_game=0.0)
+            loss = replace(loss, adv_weight=0.0)
         optim = replace(base.optim, steps=self.steps)
         return replace(base, optim=optim, loss=loss)
 
     def train(self, report: Callable[[dict], dict]) -> Any:
         """Train on the CPU; `report` is called with the numbers of each evaluation."""
-        from v2v_lite.vec2vec.trainer import train
+        from v2v_lite.vec2vec import train
 
         split = split_of(self.source, self.target, self.n_train, self.seed)
         spaces = {self.source: split.source, self.target: split.target}
-        loop = Loop(evaluate_every=max(1, self.steps // 6), save_every=10**9)
+        every = max(1, self.steps // 6)
+        config = TrainerConfig(eval_every=every, checkpoint_every=10**9)
         return train(
-            spaces, self.preset, seed=self.seed, loop=loop, device="cpu",
+            spaces, self.preset, seed=self.seed, config=config, device="cpu",
             report=lambda model: report(_metrics(model, split)),
         )  # fmt: skip
 
@@ -162,19 +167,19 @@ def _trials(part: str, plan: Plan) -> list[Trial]:
     if part == "coarse":
         lengths = {VARIANTS[0]: plan.steps, VARIANTS[1]: plan.control_steps}
         return [
-            Trial(*plan.pair, seed, variant, SOUND.start, size, steps)
+            Trial(*plan.pair, seed, variant, OURS.init, size, steps)
             for seed in range(plan.seeds)
             for variant, steps in lengths.items()
         ]
     return [
-        Trial(*pair, seed, "ours", REFINE.start, size, plan.full_steps)
+        Trial(*pair, seed, "ours", REFINE.init, size, plan.full_steps)
         for pair in plan.pairs
         for seed in range(plan.full_seeds)
     ]
 
 
 def _coarse(rows: dict[Trial, dict]) -> dict:
-    """Summaries of the initial map, without an adversarial loss, and of SOUND."""
+    """Summaries of the initial map, without an adversarial loss, and of OURS."""
 
     def of(variant: str, when: str) -> dict:
         some = [row for trial, row in rows.items() if trial.variant == variant]

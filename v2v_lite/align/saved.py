@@ -12,14 +12,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ..spaces.files import (
-    DataError,
-    atomic,
+from ..spaces.files import DataError, atomic, write_json
+from ..spaces.headers import (
     check_header,
     is_plain_text,
     read_header,
     read_tensors,
-    write_json,
     write_tensors,
 )
 

@@ -55,7 +55,7 @@ class Align(base.Command):
         base.ensure_writable(out, *names)
         sides = base.load_pair(*names, self.n_train)
         pair = base.identities(sides[:2], names)
-        base.refuse_other_pair(out, pair, self.force)
+        base.keep_results(out, pair, self.force)
         sides = [base.to_device(side, self.device) for side in sides]
         models = []
         for seed in range(self.seed, self.seed + self.seeds):
@@ -63,7 +63,6 @@ class Align(base.Command):
             model = v2v.align.METHODS[self.method]()
             models.append(model.fit(*sides[:2], seed=seed, progress=interactive()))
         models[0].save(out)  # an interrupted diagnosis must not cost the fit
-        (out / base.DIAGNOSIS).unlink(missing_ok=True)  # it was of other weights
         best, found = best_of(models, sides[2], sides[3])
         model = models[best]
         model.save(out)
@@ -145,12 +144,11 @@ class Diagnose(base.Command):
     n_train: base.Int = None
 
     def run(self) -> Result:
-        from ..align.diagnosis import diagnose
-
         load = v2v.align.Translator.load
         model, *others = [load(folder) for folder in (self.folder, *self.other_seeds)]
         unseen = base.load_pair(self.source, self.target, self.n_train)[2:]
-        found = diagnose(model, *unseen, other_seeds=others, progress=interactive())
+        bar = interactive()
+        found = v2v.align.diagnose(model, *unseen, other_seeds=others, progress=bar)
         return Result(found.as_dict(), [found.line()])
 
 
@@ -166,9 +164,7 @@ def best_of(
 
     Each is diagnosed beside the others. Picking by pairs would be cheating here.
     """
-    from ..align.diagnosis import diagnose
-
-    found, bar = [], interactive()
+    found, bar, diagnose = [], interactive(), v2v.align.diagnose
     for k, model in enumerate(models):
         echo(f"diagnosing seed {model.seed}")
         others = [*models[:k], *models[k + 1 :]]

@@ -33,7 +33,8 @@ KINDS = Demo, Align, Translate, Score, Diagnose, Attack, Defend, Encode, Data, D
 # And `train`, whose class is imported, with torch, where it is asked for.
 COMMANDS: dict[str, Any] = {kind.__name__.lower(): kind for kind in KINDS}
 NAMES = {*COMMANDS, "train", "attributes", "inversion", "show", "make"}
-OLD_WORDS = {"bench": "`make bench NAME=...`, in a checkout"}
+OLD_WORDS = {"bench": "`make bench NAME=...`, in a checkout",
+             "--rivals": "--other-seeds"}  # fmt: skip
 TRAIN = "Train vec2vec between two spaces without any pair."
 
 
@@ -70,11 +71,11 @@ def parse(words: Sequence[str]) -> Command:
     """
     if "" in words or any(re.fullmatch("--[^=]+=", word) for word in words):
         raise UsageError("one of the words is empty (an unset variable of the shell?)")
-    box = io.StringIO()
+    box, kinds = io.StringIO(), _commands(words)
     try:
         with redirect_stderr(box):
             found = tyro.cli(
-                _commands(words),
+                kinds,
                 prog="v2v",
                 description=ABOUT,
                 args=words,
@@ -103,8 +104,8 @@ def _commands(words: Sequence[str]) -> Any:
 def _explained(box: str, words: Sequence[str]) -> str:
     """tyro's box of several lines as one line, or what became of an old word."""
     for word in words:
-        if word in OLD_WORDS:
-            return f"{word} is now {OLD_WORDS[word]}"
+        if now := _new_word(words[0], word):
+            return f"{word.partition('=')[0]} is now {now}"
     rows = [re.sub(r"\x1b\[[\d;]*m", "", row).strip(" │") for row in box.splitlines()]
     start = dropwhile(_is_rule, rows[1:])  # after the title
     text = " ".join(takewhile(lambda row: not _is_rule(row), start))
@@ -115,6 +116,18 @@ def _explained(box: str, words: Sequence[str]) -> str:
     named = [*takewhile(lambda word: word in NAMES, words)]
     text = " ".join(text.replace("(required)", "").split()).rstrip(".")
     return f"{text}; see `{' '.join(['v2v', *named])} --help`"
+
+
+def _new_word(command: str, word: str) -> str | None:
+    if command == "train" and word.startswith("--"):
+        from .train import renamed
+
+        return renamed(word)
+    if command == "defend":
+        from ..privacy.defences import RENAMED
+
+        return RENAMED.get(word)
+    return OLD_WORDS.get(word)
 
 
 def _is_rule(row: str) -> bool:

@@ -145,11 +145,11 @@ class Inversion(base.Command):
         proposal = CausalLM(self.lm) if self.lm else NgramLM.fit(texts)
         vectors = base.load_space(self.vectors)
         scorer, own = self._scorer(proposal, texts)
+        rows = vectors.vectors
         if self.translator:
             moved = v2v.align.Translator.load(self.translator).translate(vectors)
-            moved = v2v.privacy.recentre_rows(moved, own.vectors)
-            vectors = v2v.spaces.Space(moved, vectors.provenance, ids=vectors.ids)
-        some, bar = vectors.vectors[: self.rows], interactive()
+            rows = v2v.privacy.recentre_rows(moved, own.vectors)
+        some, bar = rows[: self.rows], interactive()
         echo(f"searching texts for {len(some):,} vectors")
         try:
             found = self._write(invert(some, proposal, scorer, config, progress=bar))
@@ -200,7 +200,7 @@ class Attack:
 # 0.3; a test compares the two.
 Kind = Literal[
     "noise", "keyed-noise", "truncate", "quantise", "rotate", "scale", "rff",
-    "knn-average", "remove-top", "stretch", "bend", "average", "drop",
+    "knn-average", "remove-top",
 ]  # fmt: skip
 
 
@@ -223,38 +223,33 @@ class Defend(base.Command):
 
     def run(self) -> Result:
         from ..privacy import DEFENCES, Defence, recall
-        from ..privacy.defences import RENAMED
 
-        kind = RENAMED.get(self.kind, self.kind)
-        if kind != self.kind:
-            echo(f"warning: --kind {self.kind} is now --kind {kind}; the old name goes")
-        out = self.out or Path(f"{self.vectors}.{kind}.safetensors")
+        out = self.out or Path(f"{self.vectors}.{self.kind}.safetensors")
         base.ensure_writable(out, self.vectors, ending=base.ROWS)
         space = base.load_space(self.vectors, self.part)
         if space.n < 40:
-            raise base.UsageError(
-                f"{space.n} rows; at least 40 are needed for the cost"
-            )
-        key, rows = (
-            secrets.randbits(53) if self.key is None else self.key,
-            space.vectors,
-        )
-        defence = Defence(kind, self.strength, key)
+            raise base.UsageError(f"{space.n} rows, but the cost needs at least 40")
+        key = secrets.randbits(53) if self.key is None else self.key
+        rows = space.vectors
+        defence = Defence(self.kind, self.strength, key)
         stored = defence.protect(rows)
-        note = f"defended: {kind} {self.strength:g}"
+        note = f"defended: {self.kind} {self.strength:g}"
         provenance = replace(space.provenance, note=note)
         v2v.spaces.Space(stored, provenance, ids=space.ids).save(out)
+        if self.key is None:
+            echo(f"the key is {key}: keep it, queries need it")
         step = max(space.n // QUERIES, 2)  # every step-th row asks, the others answer
         queries, keep = rows[::step], [i for i in range(space.n) if i % step]
         k, asked = min(10, len(keep)), defence.protect_query(queries, rows)
         cost = recall(stored[keep], asked, rows[keep], queries, k)
         result = {
-            "out": out, "kind": kind, "strength": self.strength, "key": key,
+            "out": out, "kind": self.kind, "strength": self.strength, "key": key,
             "rows": space.n, "d": stored.shape[1], f"recall@{k}": cost.mean,
             "se": cost.se, "queries": len(queries),
         }  # fmt: skip
-        line = f"{out}: {kind}, {DEFENCES[kind].strength} {self.strength:g}"
+        meaning = f", {DEFENCES[self.kind].strength} {self.strength:g}"
+        line = f"{out}: {self.kind}{'' if self.kind == 'rotate' else meaning}"
         line += f"; recall@{k} {cost} of {len(queries)} queries in {len(keep):,} rows"
-        linear = kind in ("rotate", "scale")
+        linear = self.kind in ("rotate", "scale")
         more = ["an invertible linear map hides nothing: see chapter 15"]
         return Result(result, [line, *(more if linear else [])])

@@ -122,14 +122,14 @@ def ensure_writable(
     `out` is a file with one of the endings that `ending` names, or else a folder.
     """
     kind, other = ("file", "folder") if ending else ("folder", "file")
-    why = ""
+    why, real, exists = "", os.path.realpath, os.path.exists  # none of them raises
     if ending and (not out.suffix or out.suffix not in ending):
         why = f"its name must end in {ending}"
-    elif any(path and Path(path).resolve() == out.resolve() for path in inputs):
+    elif any(path and real(path) == real(out) for path in inputs):
         why = "that is the input"
-    elif out.exists() and out.is_dir() == bool(ending):
+    elif exists(out) and os.path.isdir(out) == bool(ending):
         why = f"a {other} has this name"
-    parent = next(p for p in (out, *out.absolute().parents) if p.exists())
+    parent = next(p for p in (out, *out.absolute().parents) if exists(p))
     if not why and not os.access(parent, os.W_OK):
         why = f"{parent} may not be written to"
     if why:
@@ -142,16 +142,21 @@ def identities(spaces: Sequence[Space], names: Sequence[str]) -> list[str]:
     return [str(Path(n).resolve()) if s.name == "unknown" else s.name for s, n in pairs]
 
 
-def refuse_other_pair(folder: Path, pair: list[str], force: bool) -> None:
-    """Keep the results that `folder` holds of another pair of spaces."""
-    if force or not (folder / "model.json").exists():
+def keep_results(folder: Path, pair: list[str], force: bool) -> None:
+    """Refuse a folder with a run, or with a translator of another pair of spaces."""
+    from ..vec2vec.initialise import saved_steps
+
+    if force:
+        return
+    mend = "give another --out, or overwrite it with --force"
+    if saved_steps(folder):
+        raise UsageError(f"{folder} holds a run; go on with it by --resume, {mend}")
+    if not (folder / "model.json").exists():
         return
     read, names = v2v.spaces.read_header, {"source": str, "target": str}
     there = [read(folder / "model.json", names)[name] for name in names]
     if (folder / DIAGNOSIS).exists():
         there = read(folder / DIAGNOSIS, {"pair?": list}).get("pair", there)
     if there != pair and "unknown" not in there:
-        raise UsageError(
-            f"{folder} holds a translator from {there[0]} to {there[1]}; give another "
-            "--out, or overwrite it with --force"
-        )
+        both = " to ".join(map(str, there))
+        raise UsageError(f"{folder} holds a translator from {both}; {mend}")

@@ -19,25 +19,33 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 import v2v_lite as v2v
 
 # tyro reads the fields of these: this module is imported for `v2v train` alone.
-from ..vec2vec.machine import Loop
-from ..vec2vec.presets import Preset
-from ..vec2vec.state import preset_named, preset_of
+from ..vec2vec import OURS, Preset, TrainerConfig
+from ..vec2vec.config import OLD_FIELDS, OLD_PRESETS, from_dict, preset_named
+from ..vec2vec.initialise import CHECKPOINTS
 from . import base
 from .align import folder_name
-from .streams import Result, interactive
+from .streams import Result, echo, interactive
 
-__all__ = ["Train", "defaults"]
+__all__ = ["Train", "defaults", "renamed"]
 
 RUN = "run.json"  # what --resume needs to know beside the checkpoint
-KEPT = ("source", "target", "preset", "seeds", "seed", "n_train", "device")
-PRESET = "sound"
+
+
+def is_number_or_null(value: Any) -> bool:
+    """Whether a run's number of rows can be used."""
+    return value is None or type(value) is int
+
+
+# The words that a run was started with, as --resume finds them.
+WORDS = {"source": str, "target": str, "seeds": int, "seed": int, "device": str,
+         "n_train": is_number_or_null}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,9 +57,9 @@ class Train(base.Command):
     # The same for the space to translate into, the known one.
     target: base.Target
     config: Annotated[Preset, tyro.conf.arg(name="")]
-    loop: Loop
-    # printed (the paper's text), released (its code) or sound (ours).
-    preset: str = PRESET
+    trainer: TrainerConfig
+    # paper (the paper's text), released (its code) or ours.
+    preset: str = OURS.name
     # Folder to save into (default: runs/SOURCE-TARGET-PRESET).
     out: base.OptionalPath = None
     # Folder of a run to go on with; it knows all the rest.
@@ -68,22 +76,21 @@ class Train(base.Command):
     force: base.Flag = False
 
     def run(self) -> Result:
-        from ..vec2vec.trainer import train
-
         words = self.source, self.target
-        out = self.resume or self.out or Path("runs", folder_name(*words, self.preset))
+        name = v2v.spaces.safe_name(self.config.name)
+        out = self.resume or self.out or Path("runs", folder_name(*words, name))
         base.ensure_writable(out, *words)
         sides = base.load_pair(*words, self.n_train)
         main = os.environ.get("RANK", "0") == "0"  # or the first of several processes
         if main and self.resume is None:
-            base.refuse_other_pair(out, base.identities(sides[:2], words), self.force)
+            base.keep_results(out, base.identities(sides[:2], words), self.force)
             self._prepare(out)
         names = [side.name for side in sides[:2]]
         names = names if names[0] != names[1] else ["source", "target"]
-        found = train(
+        found = v2v.vec2vec.train(
             dict(zip(names, sides[:2], strict=True)), self.config, seeds=self.seeds,
-            seed=self.seed, out=out, loop=self.loop,
-            held=dict(zip(names, sides[2:], strict=True)),
+            seed=self.seed, out=out, config=self.trainer,
+            held_out=dict(zip(names, sides[2:], strict=True)),
             resume=self.resume is not None, progress=interactive(), device=self.device,
         )  # fmt: skip
         diagnosis = found.diagnoses[found.best][0]
@@ -92,31 +99,26 @@ class Train(base.Command):
             "target": self.target, "seed": found.seeds[found.best],
             "step": found.steps[found.best], "diagnosis": diagnosis.as_dict(),
             "seeds": dict(zip(found.seeds, found.scores, strict=True)),
-            "spread": found.spread(),
+            "summary": found.summary(),
         }  # fmt: skip
         line = f"{out}: vec2vec {self.config.name}, seed {result['seed']}"
-        line += f", its nets of step {result['step']}"
+        line += f", its networks of step {result['step']}"
         if len(found.seeds) > 1:
             line += f", the best of {len(found.seeds)} by the diagnosis"
         return Result(result, [line, diagnosis.line()])
 
     def _prepare(self, out: Path) -> None:
-        from ..vec2vec.checkpoint import checkpoints
-        from ..vec2vec.run import CHECKPOINTS
-
-        (out / base.DIAGNOSIS).unlink(missing_ok=True)  # of `v2v align`
-        if self.force and (out / RUN).exists():
+        if self.force:
             shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-        if not checkpoints(out / CHECKPOINTS):  # else `train` refuses the folder
-            words = {name: getattr(self, name) for name in KEPT}
-            kept = {"preset": asdict(self.config), "loop": asdict(self.loop)}
-            v2v.spaces.write_json(out / RUN, {"words": words, **kept})
+        words = {name: getattr(self, name) for name in WORDS}
+        kept = {"preset": asdict(self.config), "trainer": asdict(self.trainer)}
+        v2v.spaces.write_json(out / RUN, {"words": words, **kept})
 
 
 @dataclass(frozen=True)
 class _Start:
     # The two options that say where all others start from.
-    preset: str = PRESET
+    preset: str = OURS.name
     resume: Path | None = None
 
 
@@ -129,8 +131,36 @@ def defaults(words: Sequence[str]) -> Train:
             console_outputs=False,
         )[0]  # fmt: skip
     if start.resume is None:
-        config, missing = preset_named(start.preset), tyro.MISSING
-        return Train(missing, missing, config, Loop(), start.preset)
-    kept = v2v.spaces.read_json(start.resume / RUN)
-    config, loop = preset_of(kept["preset"]), Loop(**kept["loop"])
-    return Train(config=config, loop=loop, resume=start.resume, **kept["words"])
+        name = OLD_PRESETS.get(start.preset, start.preset)
+        if name != start.preset:
+            echo(f"preset {start.preset} is now {name}")
+        config, missing = preset_named(name), tyro.MISSING
+        return Train(missing, missing, config, TrainerConfig(), name)
+    schema = {"words": WORDS, "preset": dict, "trainer?": dict, "loop?": dict}
+    kept = v2v.spaces.read_header(start.resume / RUN, schema)
+    config = from_dict(Preset, kept["preset"])
+    trainer = from_dict(TrainerConfig, kept.get("trainer", kept.get("loop", {})))
+    own = {name: kept["words"][name] for name in WORDS}
+    own |= {"preset": config.name, "resume": start.resume}
+    return Train(config=config, trainer=trainer, **own)
+
+
+def renamed(option: str) -> str | None:
+    """What an option of version 0.1 is called now; None if it has no other name.
+
+    >>> renamed("--game.kind"), renamed("--loss.no-squared=1"), renamed("--net.norm")
+    ('--adversarial.game', '--loss.mse-sum', None)
+    """
+    path = option.partition("=")[0].removeprefix("--").replace("-", "_").split(".")
+    old, new = [name.removeprefix("no_") for name in path], []
+    node: Any = TrainerConfig() if path[0] in ("loop", "trainer") else OURS
+    if isinstance(node, TrainerConfig):
+        new.append("trainer")
+    for name in old[len(new) :]:
+        known = getattr(node, "__dataclass_fields__", {})
+        name = name if name in known else OLD_FIELDS.get(name, "")
+        if name not in known:
+            return None
+        new.append(name)
+        node = getattr(node, name)
+    return None if new == old else "--" + ".".join(new).replace("_", "-")

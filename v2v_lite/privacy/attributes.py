@@ -27,7 +27,8 @@ from ..measure.estimate import Estimate
 from ..measure.neighbors import Rows, as_unit_rows, csls_topk
 from ..measure.retrieval import TIE
 from ..spaces.documents import Label
-from ..spaces.files import DataError, check_header, parsing, read_json
+from ..spaces.files import DataError, parsing, read_json
+from ..spaces.headers import check_header
 from ..spaces.rows import unit
 
 __all__ = [

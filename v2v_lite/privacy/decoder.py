@@ -18,15 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..align.base import check_minima
-from ..spaces.files import (
-    ConfigError,
-    DataError,
-    atomic,
-    check_header,
-    parsing,
-    read_tensors,
-    write_tensors,
-)  # fmt: skip
+from ..spaces.files import ConfigError, DataError, atomic, parsing
+from ..spaces.headers import check_header, read_tensors, write_tensors
 from ..spaces.rows import unit
 from .proposals import END, Vocabulary
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..spaces.files import ConfigError, DataError, first_line
-from ..spaces.rows import check_texts
+from ..spaces.texts import check_texts
 
 __all__ = ["END", "CausalLM", "NgramLM", "Proposal", "Vocabulary", "spell", "tokens"]
 

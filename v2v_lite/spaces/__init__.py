@@ -12,31 +12,20 @@ from .bundled import (
 from .corpora import load_corpus, read_corpus
 from .documents import Document, Documents, Label, document_space, load_documents
 from .encoders import ENCODERS, Encoder, encode
-from .files import (
-    ConfigError,
-    DataError,
-    V2VError,
-    atomic,
-    read_header,
-    read_json,
-    safe_name,
-    sha256_of,
-    write_json,
-)
+from .files import ConfigError, DataError, V2VError, atomic, read_json, write_json
+from .headers import read_header, safe_name
 from .quantised import dequantise, make_set, quantise, write_set
-from .rows import check_not_degenerate, check_rows, text_ids, texts_sha256, unit
+from .rows import check_not_degenerate, check_rows, unit
 from .space import Provenance, Space
 from .splits import LeakError, Split, check_disjoint, hold_out, unpaired
-from .texts import read_texts
+from .texts import read_texts, text_ids, texts_sha256
 
 __all__ = [
     "ENCODERS", "EVAL_ROWS", "NAMES", "TRAIN_ROWS", "ConfigError", "DataError",
     "Document", "Documents", "Encoder", "Label", "LeakError", "Provenance", "Space",
     "Split", "V2VError", "atomic", "check_disjoint", "check_not_degenerate",
     "check_rows", "data_folder", "dequantise", "document_space", "encode", "hold_out",
-    "load", "load_corpus", "load_documents", "make_set", "quantise",
-    "read_corpus", "read_header", "read_json", "read_manifest", "read_texts",
-    "resolve", "safe_name", "sha256_of", "text_ids", "texts_sha256", "unit",
-    "unpaired", "write_json",
-    "write_set",
+    "load", "load_corpus", "load_documents", "make_set", "quantise", "read_corpus",
+    "read_header", "read_json", "read_manifest", "read_texts", "resolve", "safe_name",
+    "text_ids", "texts_sha256", "unit", "unpaired", "write_json", "write_set",
 ]  # fmt: skip

@@ -7,15 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .files import (
-    DataError,
-    Schema,
-    check_header,
-    is_plain_text,
-    read_header,
-    safe_child,
-    sha256_of,
-)
+from .files import AnyPath, DataError, pick, sha256_of
+from .headers import Schema, check_header, is_plain_text, read_header, safe_child
 from .space import SUFFIXES, Space
 
 __all__ = [
@@ -27,7 +20,6 @@ MANIFEST, MANIFEST_FORMAT = "manifest.json", "v2v-data-1"
 NAMES = ("minilm", "granite", "arctic", "wordllama")
 TRAIN_ROWS = 32768
 EVAL_ROWS = 4096
-PARTS = ("all", "train", "eval", "labels")
 
 
 def is_block_of_rows(value: Any) -> bool:
@@ -55,17 +47,12 @@ def data_folder() -> Path:
     for place in places:
         if (place / MANIFEST).is_file():
             return place
-    mend = "set V2V_DATA to a folder that has one"
-    if not chosen:
-        mend = "clone the repository whole, reinstall the package, or " + mend
+    mend = "set V2V_DATA to a folder that has one, or reinstall the package"
     raise DataError(f"no {MANIFEST} in {' or '.join(map(str, places))}; {mend}")
 
 
 def load(
-    name: str,
-    part: str = "all",
-    dataset: str = "wiki",
-    folder: str | os.PathLike[str] | None = None,
+    name: str, part: str = "all", dataset: str = "wiki", folder: AnyPath | None = None
 ) -> Space:
     """The space `name` of a set, verified: rows "all", "train" or "eval".
 
@@ -80,23 +67,20 @@ def load(
     Space('minilm', n=4096, d=384)
     """
     place = data_folder() if folder is None else Path(folder)
-    entry = _pick(read_manifest(place), dataset, "set")
-    if part not in PARTS:
-        raise DataError(f"part = {part!r}, but it must be one of {', '.join(PARTS)}")
-    described = _pick(entry["spaces"], name, "space")
+    entry = pick(read_manifest(place), dataset, "set")
+    blocks = {key: entry[key] for key in ("train", "eval", "labels") if key in entry}
+    blocks["all"] = [entry["train"][0], entry["eval"][1]]
+    first, last = pick(blocks, part, f"part of {dataset}")
+    described = pick(entry["spaces"], name, "space")
     verify(place, entry["ids"])
     space = Space.load(verify(place, described))
-    if part == "labels" and part not in entry:
-        raise DataError(f"{dataset} has no labels; sets of documents have")
-    blocks = {"all": [entry["train"][0], entry["eval"][1]], **entry}
-    first, last = blocks[part]
     if last > space.n:
         where = f"{place / MANIFEST}: {dataset}'s {part} rows"
         raise DataError(f"{where} end at {last}, but {name} has {space.n} rows")
     return space.take(slice(first, last))
 
 
-def read_manifest(folder: str | os.PathLike[str]) -> dict[str, dict]:
+def read_manifest(folder: AnyPath) -> dict[str, dict]:
     """The sets that a folder's manifest describes, by name, every entry checked.
 
     Raises DataError when the manifest is missing, damaged or incomplete.
@@ -112,7 +96,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, dict]:
     return sets
 
 
-def resolve(name_or_path: str | os.PathLike[str], part: str = "all") -> Space:
+def resolve(name_or_path: AnyPath, part: str = "all") -> Space:
     """A space by bundled name (`part` of it), or from a .safetensors or .npy file.
 
     Raises DataError listing the bundled names when it is neither.
@@ -137,10 +121,7 @@ def verify(folder: Path, described: dict) -> Path:
     path = safe_child(folder, described["file"], folder / MANIFEST)
     size, sha256 = described["bytes"], described["sha256"]
     name = "/".join(path.parts[-3:])
-    mend = (
-        f"in a checkout `git checkout -- {name}` restores it; "
-        "otherwise reinstall the package or make the set again"
-    )
+    mend = f"restore it (`git checkout -- {name}`), reinstall, or make the set again"
     if not path.is_file():
         raise DataError(f"{path}: the file is missing; {mend}")
     found = path.stat()
@@ -157,9 +138,3 @@ def verify(folder: Path, described: dict) -> Path:
 def _sha256_once(path: str, mtime_ns: int, size: int) -> str:
     # The time and size are part of the key: a file that changes is read again.
     return sha256_of(path)
-
-
-def _pick(entries: dict, name: str, what: str) -> dict:
-    if name not in entries:
-        raise DataError(f"no {what} {name!r}; there is {', '.join(entries)}")
-    return entries[name]

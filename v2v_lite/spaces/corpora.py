@@ -6,12 +6,12 @@ None is bundled. They hold texts of real people; use them by their own terms. Of
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .documents import Document, Documents, Label
-from .files import DataError, check_header, parse_json
+from .files import AnyPath, DataError, parse_json, parsing, pick
+from .headers import check_header
 from .texts import read_lines
 
 __all__ = ["CORPORA", "Corpus", "load_corpus", "read_corpus"]
@@ -46,10 +46,7 @@ def _transcription(row: dict) -> tuple[str, list[str]]:
 CORPORA = {
     # Its loading script is of a kind that `datasets` no longer runs, hence the file.
     "tweet_topic": Corpus(
-        "cardiffnlp/tweet_topic_multilingual",
-        "test",
-        "dataset/en/en_{}.jsonl",
-        _tweet,
+        "cardiffnlp/tweet_topic_multilingual", "test", "dataset/en/en_{}.jsonl", _tweet
     ),
     "enron": Corpus("Yale-LILY/aeslc", "test", "", _email),
     "medical": Corpus("argilla/medical-domain", "train", "", _transcription),
@@ -57,10 +54,7 @@ CORPORA = {
 
 
 def load_corpus(
-    name: str,
-    split: str = "",
-    limit: int | None = None,
-    revision: str | None = None,
+    name: str, split: str = "", limit: int | None = None, revision: str | None = None
 ) -> Documents:
     """The first `limit` rows of a corpus's split (default: its usual one) from the hub.
 
@@ -69,41 +63,31 @@ def load_corpus(
     transcriptions by specialty, of the MTSamples kind. A `revision` of the dataset
     fixes its content. Raises DataError when the hub cannot be reached.
     """
-    corpus = _pick(name)
-    try:
-        from datasets import load_dataset
-    except ImportError as error:
-        raise DataError("corpora need the package `datasets`; install it") from error
+    corpus = pick(CORPORA, name, "corpus")
     split = split or corpus.split
-    try:
+    mend = "install `datasets` and connect, or read_corpus(name, path) a local copy"
+    with parsing(f"{name} at {corpus.hub}", "within reach", mend):
+        from datasets import load_dataset
+
         if corpus.files:
             root = f"hf://datasets/{corpus.hub}@{revision or 'main'}"
             file = f"{root}/{corpus.files.format(split)}"
             rows = load_dataset("json", data_files={split: file}, split=split)
         else:
             rows = load_dataset(corpus.hub, split=split, revision=revision)
-    except Exception as error:  # the hub's client raises some twenty kinds
-        raise DataError(
-            f"{name}: {corpus.hub} could not be had ({type(error).__name__}: {error}); "
-            "a network is needed, or a local copy: read_corpus(name, path)"
-        ) from error
     chosen = rows if limit is None else rows.select(range(min(limit, len(rows))))
     return _documents(name, split, enumerate(chosen, 1), corpus.hub)
 
 
 def read_corpus(
-    name: str,
-    path: str | os.PathLike[str],
-    split: str = "",
-    limit: int | None = None,
+    name: str, path: AnyPath, split: str = "", limit: int | None = None
 ) -> Documents:
     """The same rows from a local copy of a corpus, one JSON object a line.
 
     Rows with a "split" field are taken when it is the one asked for. Raises DataError
     with file and line for a row that the corpus's reader does not understand.
     """
-    corpus = _pick(name)
-    split, rows = split or corpus.split, []
+    split, rows = split or pick(CORPORA, name, "corpus").split, []
     for number, line in read_lines(path):
         where = f"{path}, line {number}"
         row = check_header(parse_json(line, where), {}, where)
@@ -118,16 +102,12 @@ def _documents(
     found: list[Document] = []
     names: set[str] = set()
     for number, row in rows:
-        try:
+        fields = f"its fields are {sorted(row)}"
+        with parsing(f"{where}, row {number}", f"a row of {name}", fields):
             text, labels = CORPORA[name].read(row)
             if not all(isinstance(one, str) for one in labels):
                 raise TypeError("labels are not texts")
             text = (text or "").strip()
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(
-                f"{where}, row {number}: not a row of {name} ({error!r} among "
-                f"{sorted(row)})"
-            ) from error
         if not text:
             continue  # corpora of the wild have empty rows
         names |= {*labels}
@@ -136,9 +116,3 @@ def _documents(
         raise DataError(f"{where}: no rows of split {split!r}")
     known = tuple(Label(one, one, one) for one in sorted(names))
     return Documents(name, tuple(found), known)
-
-
-def _pick(name: str) -> Corpus:
-    if name not in CORPORA:
-        raise DataError(f"no corpus {name!r}; there is {', '.join(CORPORA)}")
-    return CORPORA[name]

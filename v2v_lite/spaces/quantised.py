@@ -7,9 +7,9 @@ entry in the `manifest.json` beside the folder. The texts themselves are not kep
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +19,15 @@ from torch.nn.functional import cosine_similarity
 
 from .bundled import MANIFEST, MANIFEST_FORMAT, read_manifest
 from .encoders import ENCODERS, encode, model_name
-from .files import (
-    DataError,
-    atomic,
-    safe_child,
-    safe_name,
-    sha256_of,
-    write_json,
-    write_tensors,
-)
+from .files import AnyPath, DataError, atomic, sha256_of, write_json
+from .headers import safe_child, safe_name, write_tensors
 from .rows import check_rows, dequantise, unit
 from .space import CODES_FORMAT, IDS, Space, mean_of
-from .texts import check_threshold, drop_near, drop_repeats, read_texts
+from .texts import check_threshold, drop_near, read_texts
 
 __all__ = ["dequantise", "file_entry", "make_set", "quantise", "write_set"]
 
 LEVELS = 127  # codes lie in -127..127: symmetric, so that zero stays exactly zero
-file_name = safe_name  # SHIM: remove after the sweep
 
 
 def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,15 +54,9 @@ def worst_cosine(rows: Tensor, decoded: Tensor) -> float:
 
 
 def write_set(
-    spaces: Sequence[Space],
-    folder: str | os.PathLike[str],
-    name: str,
-    n_eval: int,
-    texts: str = "",
-    licence: str = "",
-    n_labels: int = 0,
-    extra: dict | None = None,
-) -> dict:
+    spaces: Sequence[Space], folder: AnyPath, name: str, n_eval: int, texts: str = "",
+    licence: str = "", n_labels: int = 0, extra: dict | None = None,
+) -> dict:  # fmt: skip
     """Write spaces of the same texts as the set `name` in `folder`; return its entry.
 
     The last `n_labels` rows describe labels, the `n_eval` before them are for
@@ -79,8 +65,12 @@ def write_set(
     Files are made first and the manifest last. Raises DataError when the spaces' texts
     differ.
     """
-    _check_set(spaces, folder, name, n_eval + n_labels)
+    _check_request([space.name for space in spaces], folder, name)
     folder, first = Path(folder), spaces[0]
+    _check_room(first.name, first.n, n_eval + n_labels)
+    for other in spaces:
+        if not torch.equal(other.known_ids, first.known_ids):
+            raise DataError(f"{other.name} and {first.name} are not of the same texts")
     n = first.n - n_labels
     entry: dict[str, Any] = {
         "texts": texts,
@@ -106,20 +96,11 @@ def write_set(
 
 
 def make_set(
-    texts_file: str | os.PathLike[str],
-    encoders: Sequence[str],
-    out_folder: str | os.PathLike[str],
-    n_eval: int = 4096,
-    *,
-    name: str = "texts",
-    about: str = "",
-    licence: str = "",
-    near: float | None = None,
-    seed: int | None = 0,
-    batch_size: int = 64,
-    device: str | None = None,
-    progress: bool = True,
-) -> dict:
+    texts_file: AnyPath, encoders: Sequence[str], out_folder: AnyPath,
+    n_eval: int = 4096, *, name: str = "texts", about: str = "", licence: str = "",
+    near: float | None = None, seed: int | None = 0, batch_size: int = 64,
+    device: str | None = None, progress: bool = True,
+) -> dict:  # fmt: skip
     """Encode a text file with each encoder into a set; return its entry and the counts.
 
     `texts_file` holds one text a line, or is .jsonl with a "text" field; .gz too. Exact
@@ -132,16 +113,9 @@ def make_set(
     _check_request([model_name(one) for one in encoders], out_folder, name)
     if near is not None:
         check_threshold(near)
-
-    def encoded(encoder: str) -> Space:
-        return encode(
-            texts, encoder, batch_size=batch_size, device=device, progress=progress
-        )
-
-    texts = read_texts(texts_file)
-    read = len(texts)
-    texts = drop_repeats(texts)
-    dropped = {"read": read, "repeats": read - len(texts), "near": 0}
+    every = read_texts(texts_file)
+    texts = list(dict.fromkeys(every))  # in their order
+    dropped = {"read": len(every), "repeats": len(every) - len(texts), "near": 0}
     _check_room(texts_file, len(texts), n_eval)
     if seed is not None:
         generator = torch.Generator().manual_seed(seed)
@@ -149,51 +123,34 @@ def make_set(
         texts = [texts[i] for i in order.tolist()]
     for other in encoders[1:]:  # a wrong name must not show after hours of encoding
         encode(texts[:1], other, device=device, progress=False)
-    first = encoded(encoders[0])
+    made = partial(encode, batch_size=batch_size, device=device, progress=progress)
+    first = made(texts, encoders[0])
     if near is not None:
         kept = drop_near(first.vectors, near, progress=progress)
         dropped["near"] = len(texts) - len(kept)
         texts = [texts[i] for i in kept.tolist()]
         _check_room(texts_file, len(texts), n_eval)
-        made = first.provenance
-        more = {"weights": made.weights, "licence": made.licence}
+        about_it = first.provenance
+        more = {"weights": about_it.weights, "licence": about_it.licence}
         first = Space.of(first.vectors[kept], first.name, texts, None, None, **more)
-    spaces = [first, *(encoded(other) for other in encoders[1:])]
+    spaces = [first, *(made(texts, other) for other in encoders[1:])]
     entry = write_set(spaces, out_folder, name, n_eval, about, licence)
     return {**entry, "dropped": dropped}
 
 
-def _check_room(texts_file: str | os.PathLike[str], n: int, n_eval: int) -> None:
+def _check_room(where: AnyPath, n: int, n_eval: int) -> None:
     if not 1 <= n_eval < n:
-        raise DataError(
-            f"{texts_file}: {n} different texts do not leave rows to train on beside "
-            f"n_eval = {n_eval}; give more texts or 1 <= n_eval < {n}"
-        )
+        allowed = f"{n} different texts allow 1 <= n_eval < {n}"
+        raise DataError(f"{where}: {allowed}, not n_eval = {n_eval}")
 
 
-def _check_request(
-    encoders: Sequence[str], folder: str | os.PathLike[str], name: str
-) -> None:
+def _check_request(encoders: Sequence[str], folder: AnyPath, name: str) -> None:
     files = [safe_name(encoder) for encoder in encoders]
     if not encoders:
         raise DataError("no encoder was named; known are " + ", ".join(ENCODERS))
     if len(set(files)) < len(files) or "ids" in files:
         raise DataError(f"encoders {list(encoders)}: each only once, none called 'ids'")
-    safe_child(folder, name)
-
-
-def _check_set(
-    spaces: Sequence[Space], folder: str | os.PathLike[str], name: str, n_eval: int
-) -> None:
-    _check_request([space.name for space in spaces], folder, name)
-    first = spaces[0]
-    if first.ids is None:
-        raise DataError(f"{first.name}: a set needs ids; use Space.of(x, texts=texts)")
-    if not 1 <= n_eval < first.n:
-        raise DataError(f"n_eval = {n_eval}, but 1 to {first.n - 1} is needed")
-    for other in spaces[1:]:
-        if other.ids is None or not torch.equal(other.ids, first.ids):
-            raise DataError(f"{other.name} and {first.name} are not of the same texts")
+    safe_child(folder, name, folder)
 
 
 def _write_codes(

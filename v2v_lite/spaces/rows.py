@@ -1,9 +1,7 @@
-"""Rows of vectors: checked, brought to length one; fingerprints of their texts."""
+"""Rows of vectors: checked, brought to length one, decoded from int8."""
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,8 +12,8 @@ from torch.nn.functional import normalize
 from .files import DataError, parsing
 
 __all__ = [
-    "as_tensor", "check_not_degenerate", "check_rows", "check_shape", "check_texts",
-    "dequantise", "name_rows", "repeats", "text_ids", "texts_sha256", "unit",
+    "as_tensor", "check_not_degenerate", "check_rows", "check_shape", "dequantise",
+    "name_rows", "repeats", "unit",
 ]  # fmt: skip
 
 SHOWN = 5  # bad rows that an error names before it only counts
@@ -58,7 +56,7 @@ def check_rows(
     >>> check_rows([[1.0, 0.0], [0.0, 0.0]])
     Traceback (most recent call last):
         ...
-    v2v_lite.spaces.files.DataError: rows: row 1 is all zeros; drop it or encode again
+    v2v_lite.spaces.files.DataError: rows: row 1: all zeros; drop or encode again
     """
     rows = as_tensor(x, name)
     check_shape(rows, name, min_rows)
@@ -66,7 +64,7 @@ def check_rows(
     largest = rows.detach().abs().amax(dim=1)  # NaN and infinity survive amax
     _refuse(name, torch.isnan(largest), "NaN")
     _refuse(name, torch.isinf(largest), "an infinite value (or one beyond float32)")
-    _refuse(name, largest == 0, None)
+    _refuse(name, largest == 0, "all zeros")
     if not unit_rows:
         return rows
     # Dividing by the largest entry first keeps rows of length 1e-30 or 1e30 exact.
@@ -108,29 +106,22 @@ def check_shape(rows: Tensor, name: str, min_rows: int = 1) -> None:
         raise DataError(f"{name}: {n} rows, but at least {min_rows} are needed")
 
 
-def _refuse(name: str, bad: Tensor, what: str | None) -> None:
-    if not bad.any():
-        return
-    text, many = name_rows(bad.nonzero().flatten().tolist())
-    if what is None:
-        verb = "are all zeros; drop them" if many else "is all zeros; drop it"
-        raise DataError(f"{name}: {text} {verb} or encode again")
-    verb = "hold" if many else "holds"
-    raise DataError(f"{name}: {text} {verb} {what}; drop or encode again before use")
+def _refuse(name: str, bad: Tensor, what: str) -> None:
+    if bad.any():
+        rows = name_rows(bad.nonzero().flatten().tolist())
+        raise DataError(f"{name}: {rows}: {what}; drop or encode again")
 
 
-def name_rows(index: Sequence[int]) -> tuple[str, bool]:
-    """The first few of the rows in words, and whether they are several.
+def name_rows(index: Sequence[int]) -> str:
+    """The first few of the rows in words.
 
-    >>> name_rows([4])
-    ('row 4', False)
-    >>> name_rows(range(9))
-    ('rows 0, 1, 2, 3, 4 and 4 more', True)
+    >>> name_rows([4]), name_rows(range(9))
+    ('row 4', 'rows 0, 1, 2, 3, 4 and 4 more')
     """
     if len(index) == 1:
-        return f"row {index[0]}", False
+        return f"row {index[0]}"
     more = f" and {len(index) - SHOWN} more" if len(index) > SHOWN else ""
-    return "rows " + ", ".join(str(i) for i in index[:SHOWN]) + more, True
+    return "rows " + ", ".join(str(i) for i in index[:SHOWN]) + more
 
 
 def check_not_degenerate(
@@ -169,36 +160,3 @@ def repeats(values: Tensor | np.ndarray) -> list[int]:
     again = np.ones(len(array), dtype=bool)
     again[first] = False
     return np.flatnonzero(again).tolist()
-
-
-def check_texts(texts: Sequence[str], name: str = "texts") -> list[str]:
-    """`texts` as a list; DataError when empty, one string, or a row is not a string."""
-    if isinstance(texts, str):
-        raise DataError(f"{name}: one string was given; a list is needed: [text]")
-    texts = list(texts)
-    if not texts:
-        raise DataError(f"{name}: the list is empty; at least one text is needed")
-    wrong = [i for i, text in enumerate(texts) if not isinstance(text, str)]
-    if wrong:
-        kind = type(texts[wrong[0]]).__name__
-        where = name_rows(wrong)[0]
-        raise DataError(f"{name}: {where}: not a string but {kind}; use str(...)")
-    halves = [i for i, text in enumerate(texts) if re.search("[\ud800-\udfff]", text)]
-    if halves:
-        raise DataError(f"{name}: {name_rows(halves)[0]}: half a character; drop it")
-    return texts
-
-
-def text_ids(texts: Sequence[str]) -> Tensor:
-    """`(n,)` int64: the first 8 bytes (little-endian) of each text's SHA-256.
-
-    An id tells whether two rows are the same text without keeping the text. Among a
-    million texts two different ones share an id with probability 3e-8.
-    """
-    heads = b"".join(hashlib.sha256(t.encode("utf-8")).digest()[:8] for t in texts)
-    return torch.from_numpy(np.frombuffer(heads, dtype="<i8").astype(np.int64))
-
-
-def texts_sha256(texts: Sequence[str]) -> str:
-    """Hexadecimal SHA-256 of the texts joined by newlines."""
-    return hashlib.sha256("\n".join(texts).encode("utf-8")).hexdigest()

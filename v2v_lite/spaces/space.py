@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -13,26 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .files import (
-    DataError,
-    atomic,
-    check_file,
-    check_header,
-    is_plain_text,
-    parsing,
-    read_tensors,
-    write_tensors,
-)
-from .rows import (
-    as_tensor,
-    check_rows,
-    check_shape,
-    check_texts,
-    dequantise,
-    text_ids,
-    texts_sha256,
-    unit,
-)
+from .files import AnyPath, DataError, atomic, check_file, parsing
+from .headers import check_header, is_plain_text, read_tensors, write_tensors
+from .rows import as_tensor, check_rows, check_shape, dequantise, unit
+from .texts import check_texts, text_ids, texts_sha256
 
 __all__ = ["Provenance", "Space", "mean_of"]
 
@@ -78,17 +61,13 @@ class Space:
         rows = check_rows(self.vectors, self.name, unit_rows=False).detach()
         off = (torch.linalg.vector_norm(rows, dim=1) - 1).abs()
         if off.max() > UNIT_TOLERANCE:
-            raise DataError(
-                f"{self.name}: row {int(off.argmax())} is not of length one; "
-                "Space.of(x) scales rows of any length"
-            )
+            found = f"row {int(off.argmax())} is not of length one"
+            raise DataError(f"{self.name}: {found}; Space.of(x) scales rows")
         ids = self.ids
         if ids is not None:
             if ids.shape != rows.shape[:1] or ids.is_floating_point():
-                raise DataError(
-                    f"{self.name}: ids of shape {tuple(ids.shape)} for {rows.shape[0]} "
-                    "rows; one whole number for each row is needed"
-                )
+                found = f"ids of shape {tuple(ids.shape)} for {len(rows)} rows"
+                raise DataError(f"{self.name}: {found}; give each a whole number")
             ids = ids.to(torch.int64)
         self._set(vectors=rows, ids=ids)
         self._set(mean=self._checked_mean(self.mean))
@@ -110,10 +89,9 @@ class Space:
         real = mean.shape == (self.d,) and not mean.is_complex()
         # A mean of unit rows is no longer than they are; NaN fails here too.
         if not real or not mean.float().norm() <= 1 + UNIT_TOLERANCE:
-            raise DataError(
-                f"{self.name}: mean of shape {tuple(mean.shape)}, but ({self.d},) "
-                "finite numbers, a vector no longer than one, are needed"
-            )
+            found = f"mean of shape {tuple(mean.shape)}"
+            needed = f"({self.d},) finite numbers, a vector no longer than one"
+            raise DataError(f"{self.name}: {found}, but needed are {needed}")
         return mean.float()
 
     def __len__(self) -> int:
@@ -133,10 +111,8 @@ class Space:
     def known_ids(self) -> Tensor:
         """The ids; DataError when the space has none."""
         if self.ids is None:
-            raise DataError(
-                f"{self.name}: without ids nobody can tell which texts the rows are; "
-                "make the space with Space.of(x, texts=texts)"
-            )
+            mend = "make the space with Space.of(x, texts=texts)"
+            raise DataError(f"{self.name}: without ids of its texts; {mend}")
         return self.ids
 
     @property
@@ -149,14 +125,10 @@ class Space:
 
     @classmethod
     def of(
-        cls,
-        x: Tensor | np.ndarray | Sequence,
-        encoder: str = "unknown",
-        texts: Sequence[str] | None = None,
-        mean: Tensor | None = None,
-        ids: Tensor | None = None,
-        **provenance: str,
-    ) -> Space:
+        cls, x: Tensor | np.ndarray | Sequence, encoder: str = "unknown",
+        texts: Sequence[str] | None = None, mean: Tensor | None = None,
+        ids: Tensor | None = None, **provenance: str,
+    ) -> Space:  # fmt: skip
         """A space from `(n, d)` rows of any length, scaled to length one and checked.
 
         `texts`, row by row, become ids and a SHA-256 and are not kept. `provenance`
@@ -171,7 +143,7 @@ class Space:
             ids = text_ids(texts)
             provenance["texts_sha256"] = texts_sha256(texts)
         about = Provenance(encoder=encoder, **provenance)
-        return cls(rows, about, mean_of(rows) if mean is None else mean, ids)
+        return cls(rows, about, ids=ids).with_mean(mean)
 
     def take(self, index: Tensor | np.ndarray | Sequence[int] | slice) -> Space:
         """The rows `index` (integers, a mask or a slice); mean and provenance stay."""
@@ -198,13 +170,11 @@ class Space:
         vectors, mean = self.vectors.to(device), self.mean.to(device)
         return self._derived(vectors=vectors, mean=mean)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: AnyPath) -> None:
         """Write one file atomically: all as .safetensors, or as .npy the rows alone."""
         path, suffix = Path(path), Path(path).suffix.lower()
         if suffix not in SUFFIXES:
-            raise DataError(
-                f"{path}: rows are saved as .safetensors or .npy; rename it"
-            )
+            raise DataError(f"{path}: rows are saved as .safetensors or .npy files")
         tensors = {"vectors": self.vectors, "mean": self.mean}
         if self.ids is not None:
             tensors["ids"] = self.ids
@@ -218,7 +188,7 @@ class Space:
                 temporary.write_bytes(content.getbuffer())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Space:
+    def load(cls, path: AnyPath) -> Space:
         """Read a space, int8 codes, or somebody's own rows (.safetensors or .npy).
 
         A .safetensors file without our metadata must hold one 2-D tensor, or one named
@@ -240,8 +210,7 @@ class Space:
                 rows, ids = _decoded(path, tensors)
             else:
                 rows, ids = check_rows(_the_table(path, tensors)), tensors.get("ids")
-            mean = tensors.get("mean")
-            return cls(rows, about, mean_of(rows) if mean is None else mean, ids)
+            return cls(rows, about, ids=ids).with_mean(tensors.get("mean"))
 
 
 def mean_of(rows: Tensor) -> Tensor:
@@ -288,8 +257,6 @@ def _the_table(path: Path, tensors: dict[str, Tensor]) -> Tensor:
         return tensors["vectors"]
     tables = [key for key, value in tensors.items() if value.ndim == 2]
     if len(tables) != 1:
-        raise DataError(
-            f"{path}: {len(tables)} tables among {sorted(tensors)}; "
-            "name the rows 'vectors'"
-        )
+        found = f"{len(tables)} tables among {sorted(tensors)}"
+        raise DataError(f"{path}: {found}; name the rows 'vectors'")
     return tensors[tables[0]]

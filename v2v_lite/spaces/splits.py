@@ -15,13 +15,8 @@ from .rows import name_rows, repeats
 from .space import Space
 
 __all__ = [
-    "LeakError",
-    "Split",
-    "check_disjoint",
-    "check_same_texts",
-    "hold_out",
-    "unpaired",
-]
+    "LeakError", "Split", "check_disjoint", "check_same_texts", "hold_out", "unpaired",
+]  # fmt: skip
 
 
 class LeakError(DataError):
@@ -42,10 +37,8 @@ class Split:
         """Unpaired rows that no fit saw, for a diagnosis: the first half of the
         evaluation texts from the source, the second from the target."""
         half = self.eval_source.n // 2
-        return (
-            self.eval_source.take(slice(half)),
-            self.eval_target.take(slice(half, None)),
-        )
+        second = slice(half, None)
+        return self.eval_source.take(slice(half)), self.eval_target.take(second)
 
 
 def hold_out(
@@ -58,10 +51,8 @@ def hold_out(
     """
     held = min(int(space.n * fraction), max_rows)
     if held < 40:
-        raise DataError(
-            f"{space.n} rows leave {held} to hold back for the diagnosis; "
-            f"give at least {int(40 / fraction)}"
-        )
+        few = f"{space.n} rows leave {held} to hold back for the diagnosis"
+        raise DataError(f"{few}; give at least {int(40 / fraction)}")
     back = torch.arange(held) * (space.n // held)
     keep = torch.ones(space.n, dtype=torch.bool)
     keep[back] = False
@@ -70,11 +61,7 @@ def hold_out(
 
 
 def unpaired(
-    a: Space,
-    b: Space,
-    n_eval: int = 4096,
-    seed: int = 0,
-    n_train: int | None = None,
+    a: Space, b: Space, n_eval: int = 4096, seed: int = 0, n_train: int | None = None
 ) -> Split:
     """Split two spaces of the same texts, row by row, into unpaired training sets.
 
@@ -93,13 +80,9 @@ def unpaired(
     source = a.take(order[:n_train]).with_mean()
     target = b.take(order[n_train : 2 * n_train]).with_mean()
     last = slice(rest, None)
-    return Split(
-        source=source,
-        target=target,
-        eval_source=a.take(last).with_mean(source.mean),
-        eval_target=b.take(last).with_mean(target.mean),
-        seed=seed,
-    )
+    eval_source = a.take(last).with_mean(source.mean)
+    eval_target = b.take(last).with_mean(target.mean)
+    return Split(source, target, eval_source, eval_target, seed)
 
 
 def check_disjoint(a: Space, b: Space) -> None:
@@ -110,10 +93,8 @@ def check_disjoint(a: Space, b: Space) -> None:
     ids_a, ids_b = a.known_ids.cpu(), b.known_ids.cpu()
     shared = torch.isin(ids_a, ids_b).nonzero().flatten().tolist()
     if shared:
-        raise LeakError(
-            f"{len(shared)} texts stand on both sides: {name_rows(shared)[0]} of "
-            f"{a.name} again in {b.name}; drop them from one side"
-        )
+        rows = f"{name_rows(shared)} of {a.name} again in {b.name}"
+        raise LeakError(f"{len(shared)} texts stand on both sides: {rows}; drop those")
 
 
 def _check_sizes(n: int, n_eval: int, n_train: int | None) -> int:
@@ -137,8 +118,8 @@ def check_same_texts(a: Space, b: Space) -> None:
     if a.ids is not None and b.ids is not None:
         wrong = (a.ids.cpu() != b.ids.cpu()).nonzero().flatten().tolist()
         if wrong:
-            both, rows = f"{a.name} and {b.name}", name_rows(wrong)[0]
-            raise DataError(f"{both} hold different texts in {rows}; {mend}")
+            rows = f"{a.name} and {b.name} hold different texts in {name_rows(wrong)}"
+            raise DataError(f"{rows}; {mend}")
     one, two = (space.provenance.texts_sha256[:12] for space in (a, b))
     if one and two and one != two:
         origins = f"{a.name} comes from texts {one}, {b.name} from texts {two}"
@@ -151,10 +132,11 @@ def _check_no_repeats(a: Space, b: Space) -> None:
     ids = a.ids if a.ids is not None else b.ids
     # Without ids: the same text gives the same bytes in both spaces. One space alone is
     # no proof, since a bag-of-words encoder maps reordered texts to one vector.
-    both = (space.vectors.cpu() for space in (a, b))
-    again = repeats(torch.cat(list(both), dim=1) if ids is None else ids.cpu())
+    if ids is None:
+        ids = torch.cat([a.vectors.cpu(), b.vectors.cpu()], dim=1)
+    again = repeats(ids.cpu())
     if again:
         raise LeakError(
-            f"{len(again)} rows repeat an earlier text ({name_rows(again)[0]}), which "
+            f"{len(again)} rows repeat an earlier text ({name_rows(again)}), which "
             "is a pair in disguise once the two fall on different sides; drop repeats"
         )

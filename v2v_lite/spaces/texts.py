@@ -1,22 +1,28 @@
-"""Texts from a file: read line by line, without repeats and near-repeats."""
+"""Texts: read line by line, checked, fingerprinted, without near-repeats."""
 
 from __future__ import annotations
 
 import gzip
-import os
-from collections.abc import Iterator
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .files import DataError, check_header, is_nonempty_text, parse_json, parsing
-from .rows import unit
+from .files import AnyPath, DataError, parse_json, parsing
+from .headers import check_header, is_nonempty_text
+from .rows import name_rows, unit
 
-__all__ = ["check_threshold", "drop_near", "drop_repeats", "read_lines", "read_texts"]
+__all__ = [
+    "check_texts", "check_threshold", "drop_near", "read_lines", "read_texts",
+    "text_ids", "texts_sha256",
+]  # fmt: skip
 
 
-def read_texts(path: str | os.PathLike[str]) -> list[str]:
+def read_texts(path: AnyPath) -> list[str]:
     """The texts of a file: one a line, or the "text" fields of .jsonl; .gz too.
 
     Space around a text, a byte-order mark and empty lines at the end are cut off.
@@ -37,15 +43,6 @@ def read_texts(path: str | os.PathLike[str]) -> list[str]:
     if not texts:
         raise DataError(f"{path}: the file is empty; one text a line is needed")
     return texts
-
-
-def drop_repeats(texts: list[str]) -> list[str]:
-    """The texts without later copies of the same string, in their order.
-
-    >>> drop_repeats(["a", "b", "a"])
-    ['a', 'b']
-    """
-    return list(dict.fromkeys(texts))
 
 
 def drop_near(
@@ -78,7 +75,7 @@ def check_threshold(near: float) -> None:
         raise DataError(f"near = {near}, but a cosine in (0, 1] is needed")
 
 
-def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
+def read_lines(path: AnyPath) -> Iterator[tuple[int, str]]:
     """Line numbers from 1 and stripped lines of a UTF-8 file, .gz too.
 
     A byte-order mark is no part of the first line; empty lines at the end are left out.
@@ -98,3 +95,36 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
             yield from ((i, "") for i in range(number - empty, number))
             yield number, line
             empty = 0
+
+
+def check_texts(texts: Sequence[str], name: str = "texts") -> list[str]:
+    """`texts` as a list; DataError when empty, one string, or a row is not a string."""
+    if isinstance(texts, str):
+        raise DataError(f"{name}: one string was given; a list is needed: [text]")
+    texts = list(texts)
+    if not texts:
+        raise DataError(f"{name}: the list is empty; at least one text is needed")
+    wrong = [i for i, text in enumerate(texts) if not isinstance(text, str)]
+    if wrong:
+        kind = type(texts[wrong[0]]).__name__
+        where = name_rows(wrong)
+        raise DataError(f"{name}: {where}: not a string but {kind}; use str(...)")
+    halves = [i for i, text in enumerate(texts) if re.search("[\ud800-\udfff]", text)]
+    if halves:
+        raise DataError(f"{name}: {name_rows(halves)}: half a character; drop it")
+    return texts
+
+
+def text_ids(texts: Sequence[str]) -> Tensor:
+    """`(n,)` int64: the first 8 bytes (little-endian) of each text's SHA-256.
+
+    An id tells whether two rows are the same text without keeping the text. Among a
+    million texts two different ones share an id with probability 3e-8.
+    """
+    heads = b"".join(hashlib.sha256(t.encode("utf-8")).digest()[:8] for t in texts)
+    return torch.from_numpy(np.frombuffer(heads, dtype="<i8").astype(np.int64))
+
+
+def texts_sha256(texts: Sequence[str]) -> str:
+    """Hexadecimal SHA-256 of the texts joined by newlines."""
+    return hashlib.sha256("\n".join(texts).encode("utf-8")).hexdigest()

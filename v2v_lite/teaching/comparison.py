@@ -8,8 +8,8 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -26,12 +26,8 @@ __all__ = [
 OURS, MINI = "selflearn", "mini"
 BASELINES = ("identity", "mean", "random")
 PAIRED = ("procrustes", "whitened", "ridge", "mlp")
-KINDS = {
-    **dict.fromkeys(BASELINES, "baseline"),
-    MINI: "published",
-    OURS: "ours",
-    **dict.fromkeys(PAIRED, "paired"),
-}
+KINDS = dict.fromkeys(BASELINES, "baseline") | {MINI: "published", OURS: "ours"}
+KINDS |= dict.fromkeys(PAIRED, "paired")
 NUMBERS = ("top1", "top5", "rank", "cosine", "centred_cosine", "foscttm")
 
 
@@ -56,7 +52,7 @@ def fit(
     """
     x, y = split.source, split.target
     if model.paired:
-        both = torch.cat([_ids(x), _ids(y)])
+        both = torch.cat([x.known_ids, y.known_ids])
         x, y = (rows_with(space_of(s, "train"), both) for s in (source, target))
     start = time.perf_counter()
     model.fit(x, y, seed=split.seed, progress=progress)
@@ -73,13 +69,9 @@ def row_of(model: Translator, split: Split, seconds: float) -> dict:
 
 
 def measure(
-    method: str,
-    source: str,
-    target: str,
-    n_train: int | None = None,
-    seed: int = 0,
+    method: str, source: str, target: str, n_train: int | None = None, seed: int = 0,
     progress: bool = False,
-) -> tuple[dict, Translator]:
+) -> tuple[dict, Translator]:  # fmt: skip
     """Fit a method on the split of `seed`; its row of numbers and the translator.
 
     >>> row, _ = measure("mean", "minilm", "wordllama", n_train=100)
@@ -95,15 +87,12 @@ def measure(
 def summary(rows: Iterable[dict], keys: Sequence[str] = (*NUMBERS, "seconds")) -> dict:
     """Median, min and max over seeds of each number, and how many seeds."""
     rows = list(rows)
-    spread = {
-        key: {
-            "median": short(statistics.median(row[key] for row in rows)),
-            "min": min(row[key] for row in rows),
-            "max": max(row[key] for row in rows),
-        }
-        for key in keys
-    }
-    return {"seeds": len(rows), "pool": rows[0]["pool"], **spread}
+    found: dict[str, Any] = {"seeds": len(rows), "pool": rows[0]["pool"]}
+    for key in keys:
+        values = [row[key] for row in rows]
+        middle = short(statistics.median(values))
+        found[key] = {"median": middle, "min": min(values), "max": max(values)}
+    return found
 
 
 def lines(summaries: dict[str, dict]) -> list[str]:
@@ -135,9 +124,4 @@ def rows_with(space: Space, ids: torch.Tensor) -> Space:
 
     They keep the space's order, which is the same for both encoders: pairs stay pairs.
     """
-    return replace(space.take(torch.isin(_ids(space), ids)), mean=None)
-
-
-def _ids(space: Space) -> torch.Tensor:
-    assert space.ids is not None, "bundled spaces know their texts"
-    return space.ids
+    return space.take(torch.isin(space.known_ids, ids)).with_mean()

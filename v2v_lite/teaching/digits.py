@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..spaces.files import DataError
+from ..align.base import check_minima
+from ..spaces.files import ConfigError, DataError
 
 __all__ = [
     "CLASSES", "KINDS", "Recipe", "accuracy", "digits", "held_out_codes",
@@ -47,13 +48,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise DataError(f"kind = {self.kind!r}; there are {', '.join(KINDS)}")
-        lows = {"width": 1, "epochs": 0, "batch": 1, "side": 1, "colours": 1}
-        for key, low in lows.items():
-            if getattr(self, key) < low:
-                raise DataError(f"{key} = {getattr(self, key)}; {low} is the least")
+            raise ConfigError(f"kind = {self.kind!r}; there are {', '.join(KINDS)}")
+        check_minima(self, width=1, epochs=0, batch=1, side=1, colours=1)
         if self.kind == "cnn" and self.width % 8:
-            raise DataError(f"width = {self.width}; a cnn's is a multiple of 8")
+            raise ConfigError(f"width = {self.width}; a cnn's is a multiple of 8")
 
 
 def digits() -> tuple[Tensor, Tensor]:

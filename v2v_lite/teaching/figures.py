@@ -62,12 +62,9 @@ def style() -> Iterator[None]:
 
 
 def new_figure(
-    width: float = 6.4,
-    height: float = 3.6,
-    rows: int = 1,
-    columns: int = 1,
+    width: float = 6.4, height: float = 3.6, rows: int = 1, columns: int = 1,
     **options: Any,
-) -> tuple[Figure, Any]:
+) -> tuple[Figure, Any]:  # fmt: skip
     """A figure (size in inches) and its axes, made without pyplot."""
     from matplotlib.figure import Figure
 
@@ -76,12 +73,9 @@ def new_figure(
 
 
 def score_bars(
-    scores: Mapping[str, tuple[float, float]],
-    baselines: Sequence[str] = (),
-    reference: Sequence[str] = (),
-    xlabel: str = "top-1",
-    title: str = "",
-) -> Figure:
+    scores: Mapping[str, tuple[float, float]], baselines: Sequence[str] = (),
+    reference: Sequence[str] = (), xlabel: str = "top-1", title: str = "",
+) -> Figure:  # fmt: skip
     """One bar per method, from the top down; baselines grey, paired references blue.
 
     `scores` holds a mean and its spread by name, between 0 and 1. Raises ValueError for
@@ -109,13 +103,11 @@ def figure_to_png(figure: Figure, dpi: int = 110, colours: int = 64) -> bytes:
     """The figure as a small PNG: a palette of ``colours`` is enough for a chart."""
     from PIL import Image
 
-    raw = io.BytesIO()
+    raw, small = io.BytesIO(), io.BytesIO()
     figure.savefig(raw, format="png", dpi=dpi, facecolor="white", metadata={})
-    picture = Image.open(raw).convert("RGB")
-    small = io.BytesIO()
-    picture.quantize(colours, dither=Image.Dither.NONE).save(
-        small, format="PNG", optimize=True
-    )
+    drawn = Image.open(raw).convert("RGB")
+    drawn = drawn.quantize(colours, dither=Image.Dither.NONE)
+    drawn.save(small, format="PNG", optimize=True)
     return small.getvalue()
 
 

@@ -50,13 +50,9 @@ def card(png: bytes, label: str, alt: str) -> str:
 
 
 def flipbook(
-    frames: Sequence[Frame],
-    labels: Sequence[str],
-    name: str,
-    alt: str | Sequence[str],
-    start: int = 0,
-    dpi: int = 96,
-) -> VBox:
+    frames: Sequence[Frame], labels: Sequence[str], name: str,
+    alt: str | Sequence[str], start: int = 0, dpi: int = 96,
+) -> VBox:  # fmt: skip
     """A slider that turns the pages of pictures, each drawn once: 10 to 25 kB a page.
 
     Args:
@@ -75,17 +71,12 @@ def flipbook(
             ``start`` that is no frame.
     """
     if len(frames) < 2 or len(frames) != len(labels):
-        raise ValueError(
-            f"{len(frames)} frames and {len(labels)} labels: "
-            "give two frames or more, and a label for each"
-        )
+        found = f"{len(frames)} frames and {len(labels)} labels"
+        raise ValueError(f"{found}: give two frames or more, and a label for each")
     if not 0 <= start < len(frames):
         raise ValueError(f"start={start} is no frame: take 0 to {len(frames) - 1}")
-    texts = frame_texts(labels, alt)
-    pages = [
-        card(render(frame, dpi), label, text)
-        for frame, label, text in zip(frames, labels, texts, strict=True)
-    ]
+    rows = zip(frames, labels, frame_texts(labels, alt), strict=True)
+    pages = [card(render(frame, dpi), label, text) for frame, label, text in rows]
     return linked(pages, name, start)
 
 
@@ -98,13 +89,9 @@ def linked(pages: Sequence[str], name: str, start: int) -> VBox:
     wide = Layout(width="100%")
     stack = Stack([HTML(page, layout=wide) for page in pages], selected_index=start)
     slider = IntSlider(
-        value=start,
-        min=0,
-        max=len(pages) - 1,
-        description=name,
-        readout=False,
+        start, min=0, max=len(pages) - 1, description=name, readout=False,
         style={"description_width": "initial"},
         layout=Layout(width="95%", max_width="40em"),
-    )
+    )  # fmt: skip
     jslink((slider, "value"), (stack, "selected_index"))
     return VBox([slider, stack], layout=wide)

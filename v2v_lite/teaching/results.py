@@ -54,11 +54,13 @@ def load(name: str) -> dict[str, Any]:
 
 
 def circumstances() -> dict[str, str]:
-    """The kind of machine, torch's version and the date (UTC)."""
+    """The kind of machine, such as "2 cores x86_64", torch's version, the UTC date."""
     import torch
 
+    usable = getattr(os, "sched_getaffinity", None)  # by this process; not everywhere
+    cores = len(usable(0)) if usable else os.cpu_count() or 1
     return {
-        "machine": machine(),
+        "machine": f"{cores} cores {platform.machine()}",  # it names no host
         "torch": torch.__version__.split("+")[0],
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
     }
@@ -73,20 +75,13 @@ def stale(name: str) -> str:
     stamp = load(name)["stamp"]
     if not isinstance(stamp.get("code"), dict):  # of before modules were listed
         return f"the code of {stamp.get('date')} is not recorded by module"
-    here = {m: h for m, h in stamp["code"].items() if _comparable(m)}
-    changed = [module for module, was in here.items() if module_hash(module) != was]
+    code = stamp["code"]
+    if not (BOOK / "experiments").is_dir():
+        code = {m: h for m, h in code.items() if not m.startswith("experiments.")}
+    changed = [module for module, was in code.items() if module_hash(module) != was]
     if data_hash(tuple(stamp["datasets"])) != stamp["data"]:
         changed.append("the data")
     return f"{', '.join(changed)} changed since {stamp['date']}" if changed else ""
-
-
-def machine() -> str:
-    """The kind of machine, such as "2 cores x86_64"; it names no host."""
-    if hasattr(os, "sched_getaffinity"):  # what this process may use, not what there is
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return f"{cores} cores {platform.machine()}"
 
 
 @lru_cache(maxsize=16)
@@ -134,7 +129,3 @@ def bare(source: str) -> str:
         if token.type == tokenize.COMMENT and lines[row - 1]:
             lines[row - 1] = lines[row - 1][:column]
     return "\n".join(line.rstrip() for line in lines if line.strip())
-
-
-def _comparable(module: str) -> bool:
-    return module.split(".")[0] != "experiments" or (BOOK / "experiments").is_dir()

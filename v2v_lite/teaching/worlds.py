@@ -19,18 +19,8 @@ from ..align.linalg import principal_axes
 from ..align.paired import Whitened
 from ..measure.retrieval import TIE
 from ..spaces import Space, load, unit, unpaired
-from ..vec2vec import (
-    GameConfig,
-    LossConfig,
-    NetConfig,
-    Nets,
-    OptimConfig,
-    Players,
-    Preset,
-    discriminator_losses,
-    forward,
-    generator_losses,
-)
+from ..vec2vec import Nets, Networks, Preset, train_step
+from ..vec2vec.config import AdversarialConfig, LossConfig, NetConfig, OptimConfig
 
 __all__ = [
     "FEW_ANCHORS", "REDUCED", "STEPS", "SmallProblem", "coarse_maps", "metrics",
@@ -44,14 +34,13 @@ STEPS = 1500
 REDUCED = Preset(
     "reduced",
     NetConfig(0, 48, 1, 2, "none", 0.0, True, True, True),
-    GameConfig(width=64, depth=3, latent="both"),
-    LossConfig(
-        cycle=2.0, cycle_detached=False, vsp="sound", vsp_weight=1.0,
-        vsp_reconstruction=0.0,
-    ),
-    OptimConfig(lr=3e-3, d_lr=3e-3, d_eps=1e-8, warmup=50, batch=96, steps=STEPS),
+    AdversarialConfig(hidden_dim=64, depth=3, latent="both"),
+    LossConfig(cycle_weight=2.0, cycle_stop_gradient=False, vsp="self", vsp_weight=1.0,
+               vsp_reconstruction_weight=0.0),
+    OptimConfig(lr=3e-3, d_lr=3e-3, d_eps=1e-8, warmup_steps=50, batch_size=96,
+                steps=STEPS),
     centred=True,
-    start="anchors",
+    init="anchors",
 )  # fmt: skip
 FEW_ANCHORS = AnchorConfig(n_runs=4, sample_size=4000, n_clusters=32, n_init=100)
 
@@ -104,57 +93,42 @@ def coarse_maps(problem: SmallProblem, seeds: int) -> Tensor:
 
 def small_preset(**weights: Any) -> Preset:
     """An adversarial loss alone, other losses off but for those set in `weights`."""
-    off = {"reconstruction": 0.0, "cycle": 0.0, "vsp_weight": 0.0, "latent_game": 0.0}
-    loss: dict[str, Any] = {"vsp_reconstruction": 0.0, "cycle_detached": False}
+    off = ("reconstruction", "cycle", "vsp", "vsp_reconstruction", "latent_adv")
+    loss: dict[str, Any] = {f"{name}_weight": 0.0 for name in off}
+    loss |= {"cycle_stop_gradient": False} | weights
     return Preset(
         "small",
         NetConfig(0, 64, backbone_depth=2, norm="none", dropout=0.0,
-                  linear_adapters=True, zero_backbone=True),
-        GameConfig(width=64, depth=3, latent="none"),
-        LossConfig(**(off | loss | weights)),
-        OptimConfig(lr=2e-3, d_lr=2e-3, batch=64, warmup=0, steps=STEPS),
+                  linear_adapters=True, identity_backbone=True),
+        AdversarialConfig(hidden_dim=64, depth=3, latent="none"),
+        LossConfig(**loss),
+        OptimConfig(lr=2e-3, d_lr=2e-3, batch_size=64, warmup_steps=0, steps=STEPS),
     )  # fmt: skip
 
 
 def train_small(
-    problem: SmallProblem,
-    maps: Tensor,
-    preset: Preset,
-    steps: int,
-    every: int,
+    problem: SmallProblem, maps: Tensor, preset: Preset, steps: int, every: int,
     seed: int = 0,
-) -> Iterator[tuple[int, Nets]]:
+) -> Iterator[tuple[int, Nets]]:  # fmt: skip
     """Train from initial `maps` (S, d, d); gives (step, nets) at 0 and each `every`."""
     g = torch.Generator().manual_seed(seed)
     sides = dict(zip(SIDES, (problem.source, problem.target), strict=True))
     widths = {name: rows.shape[1] for name, rows in sides.items()}
-    players, o = Players(widths, preset, len(maps), g), preset.optim
-    players.nets.start_from(*SIDES, maps)
-    discriminators = players.discriminators()
-    for_g = torch.optim.Adam(players.nets.parameters(), o.lr, o.betas)
-    for_d = (
-        torch.optim.Adam(discriminators, o.d_lr, o.betas) if discriminators else None
-    )
-    yield 0, players.nets
+    networks, o = Networks(widths, preset, len(maps), g), preset.optim
+    networks.nets.init_from_map(*SIDES, maps)
+    optimisers = {"nets": torch.optim.Adam(networks.nets.parameters(), o.lr, o.betas)}
+    if weights := networks.discriminator_parameters():
+        optimisers["discriminators"] = torch.optim.Adam(weights, o.d_lr, o.betas)
+    yield 0, networks.nets
     for step in range(1, steps + 1):
-        size = len(maps), o.batch
+        size = len(maps), o.batch_size
         batch = {
             name: rows[torch.randint(len(rows), size, generator=g)]
             for name, rows in sides.items()
         }
-        flow = forward(players.nets, batch, preset.loss)
-        if for_d:
-            found = discriminator_losses(players, flow, preset)
-            _update(for_d, found["discriminator"])
-        _update(for_g, generator_losses(players, flow, preset)["generator"])
+        train_step(networks, optimisers, batch, preset)
         if step % every == 0:
-            yield step, players.nets
-
-
-def _update(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-    loss.sum().backward()
-    optimiser.step()
-    optimiser.zero_grad()
+            yield step, networks.nets
 
 
 @torch.no_grad()

@@ -1,70 +1,54 @@
 """vec2vec: adapters around a shared backbone, trained against adversaries, unpaired.
 
-A module is imported when a name of it is first asked for. To add one: a line in
-`_HOMES`.
+Read `config` (what can be set), `step` (one update, whole) and `losses`; `train` runs
+it all, and `Vec2Vec` is the method as a `Translator`.
 """
 
-from importlib import import_module
-from typing import Any
+from . import losses
+from .config import (
+    OURS,
+    PAPER,
+    PRESETS,
+    RELEASED,
+    AdversarialConfig,
+    LossConfig,
+    NetConfig,
+    OptimConfig,
+    Preset,
+    TrainerConfig,
+    preset_named,
+)
+from .distributed import Interrupted
+from .losses import GAMES, VSP, Game, VspForm, d_loss, g_loss, gradient_penalty
+from .nets import Discriminator, Nets, Networks, SeedLinear, SpectralFilter
+from .optim import Muon, orthogonalised
+from .result import PairTranslator, TrainResult
+from .state import TrainingDiverged
+from .step import (
+    Engine,
+    ForwardOutput,
+    discriminator_losses,
+    forward,
+    frozen,
+    generator_losses,
+    step_losses,
+    train_step,
+)
+from .trainer import Trainer, train
+from .translator import Vec2Vec
 
-_HOMES = {
-    "presets": (
-        "GameConfig",
-        "LossConfig",
-        "NetConfig",
-        "OptimConfig",
-        "PRESETS",
-        "PRINTED",
-        "Preset",
-        "RELEASED",
-        "SOUND",
-    ),
-    "nets": ("Nets", "SeedBatchNorm", "SeedLinear"),
-    "losses": (
-        "cycle",
-        "density",
-        "gram",
-        "mmd",
-        "reconstruction",
-        "vsp_printed",
-        "vsp_released",
-        "vsp_sound",
-    ),
-    "optim": ("Muon", "orthogonalised"),
-    "adversary": (
-        "Discriminator",
-        "Glasses",
-        "SeedLayerNorm",
-        "d_loss",
-        "frozen",
-        "g_loss",
-        "gradient_penalty",
-    ),
-    "step": (
-        "Flow",
-        "Players",
-        "discriminator_losses",
-        "forward",
-        "generator_losses",
-        "step_losses",
-    ),
-}
-_HOMES |= {
-    "machine": ("Interrupted", "Loop"),
-    "run": ("Diverged",),
-    "trainer": ("Trained", "train"),
-    "translator": ("Vec2Vec",),
-}
-_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
-
-__all__ = [*_MODULE_OF]
+__all__ = [
+    "GAMES", "OURS", "PAPER", "PRESETS", "RELEASED", "VSP", "AdversarialConfig",
+    "Discriminator", "Engine", "ForwardOutput", "Game", "Interrupted", "LossConfig",
+    "Muon", "NetConfig", "Nets", "Networks", "OptimConfig", "PairTranslator", "Preset",
+    "SeedLinear", "SpectralFilter", "TrainResult", "Trainer", "TrainerConfig",
+    "TrainingDiverged", "Vec2Vec", "VspForm", "d_loss", "discriminator_losses",
+    "forward", "frozen", "g_loss", "generator_losses", "gradient_penalty", "losses",
+    "orthogonalised", "preset_named", "step_losses", "train", "train_step",
+]  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+def __getattr__(name: str) -> Preset:
+    if name in ("PRINTED", "SOUND"):  # of version 0.1
+        return preset_named(name.lower())
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

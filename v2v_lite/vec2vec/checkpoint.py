@@ -1,94 +1,104 @@
-"""Checkpoints that are whole or absent: every state of a run, in safetensors and JSON.
+"""Checkpoints that are whole or absent: the full state of a training, one file each.
 
-A checkpoint is a folder `step-000001000` of two files, made under a temporary name and
-renamed when both are on the disk. `state.json` names the SHA-256 of the tensors, so a
-file that was cut short or altered is found out. The two newest are kept: a damaged
-newest one is passed over for the one before.
+`step-000001000.safetensors` holds every tensor and, as its header, the rest. It is made
+under a temporary name and renamed when it is on the disk; a digest of its content finds
+out a file that was cut short or altered. The two newest are kept: a damaged newest one
+is passed over for the one before.
+
+Why not Accelerate's `save_state`: it writes in place, deletes the oldest before the new
+one is whole, checks nothing when it loads, and pickles optimisers and generators.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
-import uuid
 import warnings
 from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError
 from torch import Tensor
 
-from ..spaces.files import DataError, read_json, sha256_of, write_json
-from ..spaces.space import read_tensors, write_tensors
+from ..spaces.files import DataError, atomic, parse_json
+from ..spaces.headers import check_header, read_tensors, write_tensors
 
-FORMAT = "v2v-checkpoint-1"
-TENSORS, ABOUT = "state.safetensors", "state.json"
-BETWEEN = "/"  # of the names on the way to a tensor; state_dict has the dots
+__all__ = ["checkpoints", "flat", "load", "nested", "save"]
+
+FORMAT = "v2v-checkpoint-2"
+BETWEEN = "/"  # between the names on the way to a tensor; state_dict has the dots
 
 
-def save(folder: str | os.PathLike[str], step: int, tree: dict, about: dict) -> Path:
+def save(folder: str | os.PathLike[str], step: int, tree: dict, header: dict) -> Path:
     """Write the checkpoint of `step` into `folder` and return its path.
 
-    `tree` holds tensors in nested dicts, `about` whatever JSON can hold. The checkpoint
-    before stays beside it, older ones go. Raises DataError when it cannot be written (a
-    full disk); those before are then as they were.
+    `tree` holds tensors in nested dicts, `header` whatever JSON can hold. The
+    checkpoint before stays beside it, older ones go. Raises DataError when it cannot be
+    written (a full disk); those before are then as they were.
     """
-    folder = Path(folder)
-    path = folder / f"step-{step:09d}"
-    temporary = folder / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
+    path = Path(folder, f"step-{step:09d}.safetensors")
     try:
-        temporary.mkdir(parents=True)
-        write_tensors(temporary / TENSORS, flat(tree), {})
-        _to_disk(temporary / TENSORS)
-        digest = sha256_of(temporary / TENSORS)
-        head = {"format": FORMAT, "step": step, "sha256": digest}
-        write_json(temporary / ABOUT, head | about)
-        if path.exists():  # a damaged one that was passed over
-            shutil.rmtree(path)
-        os.replace(temporary, path)
-        _to_disk(folder)
-    except (OSError, SafetensorError) as error:
+        with atomic(path) as temporary:
+            # As text, because the header of a file is sorted and order matters here.
+            text = json.dumps({"step": step} | header)
+            write_tensors(temporary, flat(tree), {"format": FORMAT, "state": text})
+    except DataError as error:
         kept = ", ".join(p.name for p in checkpoints(folder)) or "none"
-        raise DataError(
-            f"{path} could not be written ({error}); whole checkpoints: {kept}; "
-            "free some space, then resume"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    _drop_all_but(path)
+        raise DataError(f"{error}; whole checkpoints: {kept}") from error
+    # Later steps than the newest are damaged ones that a resumed run passed over.
+    older = [p for p in checkpoints(folder) if p < path]
+    for old in checkpoints(folder):
+        if old not in (path, *older[-1:]):
+            old.unlink(missing_ok=True)
     return path
 
 
-def load(folder: str | os.PathLike[str]) -> tuple[dict, dict]:
-    """The tree and the `about` of the newest whole checkpoint in `folder`.
+def load(
+    folder: str | os.PathLike[str], schema: dict[str, type] | None = None
+) -> tuple[dict, dict]:
+    """The tree and the header of the newest whole checkpoint in `folder`.
 
-    Warns of each damaged one that it passes over. Raises DataError when there is no
-    whole one, or the newest is of another format.
+    `schema` says which keys a header must have, and of which types. Warns of each
+    damaged checkpoint that it passes over. Raises DataError when there is no whole one,
+    or the newest is of another format.
     """
     found = checkpoints(folder)
     for path in reversed(found):
         try:
-            return _read(path)
-        except _Damaged as error:
-            warnings.warn(
-                f"{path} is damaged ({error}); taking the one before", stacklevel=2
-            )
+            tensors, head = read_tensors(path)
+            kind = head.get("format", FORMAT)
+            if kind == FORMAT:
+                header = parse_json(head.get("state", ""), path)
+                check_header(header, {"step": int} | (schema or {}), path)
+                return nested(tensors), header
+        except DataError as error:
+            warnings.warn(f"{error}; taking the one before", stacklevel=2)
+            continue
+        raise DataError(
+            f"{path}: format {kind!r}, but this version reads {FORMAT!r}; resume with "
+            "the version of v2v_lite that wrote it, or train anew"
+        )
+    if [*Path(folder).glob("step-*/state.json")]:
+        raise DataError(
+            f"{folder}: checkpoints of v2v_lite 0.1; resume with that version, or "
+            "train anew"
+        )
     seen = f"all {len(found)} are damaged" if found else "there are none"
     raise DataError(f"{folder}: no whole checkpoint, {seen}; train anew")
 
 
 def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
-    """The checkpoints in `folder`, oldest first; whether whole is not looked at."""
-    return sorted(p for p in Path(folder).glob("step-*") if p.is_dir())
+    """The checkpoints in `folder`, oldest first, whole or not."""
+    return sorted(Path(folder).glob("step-*.safetensors"))
 
 
-def flat(tree: dict, prefix: str = "") -> dict[str, Tensor]:
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts of tensors as one dict, names joined by a slash.
 
     >>> import torch
     >>> flat({"nets": {"a": torch.ones(1)}, "adam": {"0": {"step": torch.ones(())}}})
     {'nets/a': tensor([1.]), 'adam/0/step': tensor(1.)}
     """
-    out = {}
+    out: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
             out |= flat(value, f"{prefix}{key}{BETWEEN}")
@@ -97,9 +107,9 @@ def flat(tree: dict, prefix: str = "") -> dict[str, Tensor]:
     return out
 
 
-def nested(tensors: dict[str, Tensor]) -> dict:
-    """What `flat` made flat."""
-    tree: dict = {}
+def nested(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """The inverse of `flat`."""
+    tree: dict[str, Any] = {}
     for name, value in tensors.items():
         *way, last = name.split(BETWEEN)
         here = tree
@@ -107,45 +117,3 @@ def nested(tensors: dict[str, Tensor]) -> dict:
             here = here.setdefault(key, {})
         here[last] = value
     return tree
-
-
-class _Damaged(Exception):
-    pass
-
-
-def _read(path: Path) -> tuple[dict, dict]:
-    try:
-        about = read_json(path / ABOUT)
-        found = about.get("format") if isinstance(about, dict) else None
-        if found == FORMAT and sha256_of(path / TENSORS) != about["sha256"]:
-            raise _Damaged(f"{TENSORS} is cut short or altered")
-        tensors = read_tensors(path / TENSORS)[0] if found == FORMAT else {}
-    except (OSError, DataError) as error:
-        raise _Damaged(str(error)) from error
-    if found != FORMAT:
-        raise DataError(
-            f"{path}: format {found!r}, but this version reads {FORMAT!r}; resume "
-            "with the version that wrote it, or train anew"
-        )
-    return nested(tensors), about
-
-
-def _to_disk(path: Path) -> None:
-    # Without this a power cut after the rename can leave the name on empty content.
-    if os.name == "nt" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _drop_all_but(newest: Path) -> None:
-    # Later steps than the newest are damaged ones that a resumed run passed over.
-    older = [p for p in checkpoints(newest.parent) if p < newest]
-    for path in checkpoints(newest.parent):
-        if path not in (newest, *older[-1:]):
-            shutil.rmtree(path, ignore_errors=True)
-    for path in newest.parent.glob(".step-*.tmp"):  # of a killed process
-        shutil.rmtree(path, ignore_errors=True)

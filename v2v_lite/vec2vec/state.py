@@ -1,6 +1,6 @@
-"""What a run is made of between two steps, and so what a checkpoint has to hold.
+"""What training carries from step to step, which is what a checkpoint has to hold.
 
-Nothing else is carried from step to step: rates are functions of the step, and batches
+Nothing else is carried: learning rates are functions of the step, and batches, noise
 and dropout are drawn by generators seeded anew from the run's seeds and the step.
 """
 
@@ -8,166 +8,155 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import asdict, fields
-from typing import get_type_hints
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ..spaces.files import DataError
 from ..spaces.space import Space
-from .nets import Nets
-from .optim import Muon
-from .presets import PRESETS, OptimConfig, Preset
-from .schedule import rate
-from .step import Players
+from .config import Preset
+from .nets import Nets, Networks
+from .optim import build_optimisers
+
+__all__ = ["LossMeter", "TrainState", "TrainingDiverged", "fingerprint"]
 
 
-class State:
-    """Players, optimisers, running mean, best nets, losses not yet told, history.
+class TrainingDiverged(DataError):  # a V2VError alone from version 0.3
+    """A loss or a weight that is not finite; the message names step and seed."""
 
-    `maps` (source, target) -> `(S, d_s, d_t)` are what the nets start from, if not at
-    random, `whites` the spaces' whitenings. Seed k's weights are those it would have
-    alone.
+
+class TrainState:
+    """Networks, optimisers, EMA weights, best weights per seed, loss sums since the
+    last log, history.
+
+    `maps` (source, target) -> `(S, d_s, d_t)` are initial maps, if any, `whitenings`
+    the spaces' whitenings `(d, d)`. Seed k's weights are those it would have alone.
     """
 
+    CARRIED = "best_scores", "best_steps", "evals_without_improvement", "history"
+    HEADER: ClassVar[dict[str, type]] = {  # what `header` holds, to check files by
+        "preset": dict, "widths": dict, "seeds": list, "hash": str,
+        "best_scores": list, "best_steps": list, "evals_without_improvement": int,
+        "losses": list, "count": int, "history": list,
+    }  # fmt: skip
+
     def __init__(
-        self,
-        widths: dict[str, int],
-        preset: Preset,
-        seeds: tuple[int, ...],
-        device: torch.device,
-        maps: dict[tuple[str, str], Tensor],
-        whites: dict[str, Tensor],
-    ) -> None:
+        self, widths: dict[str, int], preset: Preset, seeds: tuple[int, ...],
+        device: torch.device, maps: dict[tuple[str, str], Tensor],
+        whitenings: dict[str, Tensor | None],
+    ) -> None:  # fmt: skip
         self.preset, self.seeds, self.step = preset, seeds, 0
-        alone = [
-            Players(widths, preset, 1, torch.Generator().manual_seed(seed))
+        single = [
+            Networks(widths, preset, 1, torch.Generator().manual_seed(seed))
             for seed in seeds
         ]
-        self.players = Players(widths, preset, len(seeds), torch.Generator())
-        weights = [players.state_dict() for players in alone]
+        self.networks = Networks(widths, preset, len(seeds), torch.Generator())
+        weights = [one.state_dict() for one in single]
         joined = {key: torch.cat([w[key] for w in weights]) for key in weights[0]}
-        self.players.load_state_dict(joined)
+        self.networks.load_state_dict(joined)
         for pair, weight in maps.items():
-            self.players.start_from(*pair, weight, whites)
-        nets, o = self.players.to(device).nets, preset.optim
-        # One pass over weights, gradients and moments, not a dozen; on CPUs since 2.4.
-        make = {"betas": o.betas, "fused": device.type == "cuda" or _torch() >= (2, 4)}
-        self.optims = {"nets": _optimiser(nets, o, make)}
-        if judges := self.players.discriminators():
-            adam = torch.optim.Adam(judges, o.d_lr, eps=o.d_eps, **make)
-            self.optims["discriminators"] = adam
-        self.mean = copy.deepcopy(nets).requires_grad_(False) if o.ema else None
+            self.networks.init_from_map(*pair, weight, whitenings)
+        nets = self.networks.to(device).nets
+        self.optimisers = build_optimisers(self.networks, preset.optim)
+        average = preset.optim.ema_decay > 0
+        self.ema = copy.deepcopy(nets).requires_grad_(False) if average else None
         self.best = copy.deepcopy(nets).requires_grad_(False)
-        self.scores, self.steps = [-1.0] * len(seeds), [0] * len(seeds)
-        self.waited = 0  # evaluations since a seed last did better
-        self.history: list[list[dict]] = [[] for _ in seeds]
-        self.meter = Meter()
+        self.best_scores, self.best_steps = [-1.0] * len(seeds), [0] * len(seeds)
+        self.evals_without_improvement = 0
+        self.history: list[list[dict[str, float]]] = [[] for _ in seeds]
+        self.meter = LossMeter()
 
     @property
-    def model(self) -> Nets:
-        """The nets to be judged: the running mean where one is kept."""
-        return self.players.nets if self.mean is None else self.mean
-
-    def set_rates(self) -> None:
-        """Both learning rates of the step to come."""
-        o = self.preset.optim
-        for name, base in (("nets", o.lr), ("discriminators", o.d_lr)):
-            for group in self.optims[name].param_groups if name in self.optims else ():
-                group["lr"] = base * rate(self.step, o) * group.get("share", 1.0)
-        self.players.look(self.step / o.steps)
-
-    @torch.no_grad()
-    def follow(self) -> None:
-        """Move the running mean towards the nets; young, it moves faster."""
-        if self.mean is None:
-            return
-        share = 1 - min(self.preset.optim.ema, (1 + self.step) / (10 + self.step))
-        pairs = zip(self.mean.parameters(), self.players.nets.parameters(), strict=True)
-        torch._foreach_lerp_(*map(list, zip(*pairs, strict=True)), share)
-        for mine, new in zip(
-            self.mean.buffers(), self.players.nets.buffers(), strict=True
-        ):
-            mine.copy_(new)
+    def nets(self) -> Nets:
+        """The nets to evaluate: the moving average where one is kept."""
+        return self.networks.nets if self.ema is None else self.ema
 
     @torch.no_grad()
     def keep_best(self, scores: list[float]) -> None:
         """Keep each seed's nets where its unsupervised score is its best so far.
 
-        Of equal scores (failures all have 0) the later one's; but a start that was
-        given stays until one is `preset.margin` above it.
+        Of equal scores (failures all have 0) the later one's; but a given initial map
+        stays until a score is `preset.min_delta` above its own.
         """
-        held = self.preset.margin if self.preset.start != "random" else 0.0
+        delta = self.preset.min_delta if self.preset.init != "random" else 0.0
         bars = [
-            old + held * (self.step > at == 0)
-            for old, at in zip(self.scores, self.steps, strict=True)
+            old + delta * (self.step > at == 0)
+            for old, at in zip(self.best_scores, self.best_steps, strict=True)
         ]
         better = any(new > bar for new, bar in zip(scores, bars, strict=True))
-        self.waited = 0 if better else self.waited + 1
-        now = self.model.state_dict()
+        waited = self.evals_without_improvement + 1
+        self.evals_without_improvement = 0 if better else waited
+        now = self.nets.state_dict()
         for k, score in enumerate(scores):
             if score < bars[k]:
                 continue
-            self.scores[k], self.steps[k] = score, self.step
+            self.best_scores[k], self.best_steps[k] = score, self.step
             for name, value in self.best.state_dict().items():
                 value[k].copy_(now[name][k])
 
-    def tree(self) -> dict:
+    def tensors(self) -> dict[str, Any]:
         """Every tensor, in nested dicts."""
-        tree = {
-            "players": self.players.state_dict(),
+        tree: dict[str, Any] = {
+            "networks": self.networks.state_dict(),
             "best": self.best.state_dict(),
-            "meter": self.meter.tree(),
+            "meter": self.meter.values,
         }
-        if self.mean is not None:
-            tree["mean"] = self.mean.state_dict()
-        for name, optim in self.optims.items():
-            state = optim.state_dict()["state"]
+        if self.ema is not None:
+            tree["ema"] = self.ema.state_dict()
+        for name, optimiser in self.optimisers.items():
+            state = optimiser.state_dict()["state"]
             tree[f"optim {name}"] = {str(k): v for k, v in state.items()}
         return tree
 
-    def about(self) -> dict:
+    def header(self) -> dict[str, Any]:
         """Everything else, as JSON can hold it."""
         return {
             "preset": asdict(self.preset),
-            "widths": self.players.nets.widths,
+            "widths": self.networks.nets.widths,
             "seeds": list(self.seeds),
-            "scores": self.scores,
-            "steps": self.steps,
-            "waited": self.waited,
             "losses": self.meter.names,
             "count": self.meter.count,
-            "history": self.history,
-        }
+        } | {name: getattr(self, name) for name in self.CARRIED}
 
-    def restore(self, tree: dict, about: dict) -> None:
-        """Become what `tree` and `about` were taken from."""
-        self.players.load_state_dict(tree["players"])
+    def restore(self, tree: dict[str, Any], header: dict[str, Any]) -> None:
+        """Become what `tensors` and `header` were taken from; DataError if they do not
+        fit."""
+        try:
+            self._restore(tree, header)
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            raise DataError(
+                f"the checkpoint does not fit its preset ({error}); resume with the "
+                "version of v2v_lite that wrote it, or train anew"
+            ) from error
+
+    def _restore(self, tree: dict[str, Any], header: dict[str, Any]) -> None:
+        self.networks.load_state_dict(tree["networks"])
         self.best.load_state_dict(tree["best"])
-        if self.mean is not None:
-            self.mean.load_state_dict(tree["mean"])
-        for name, optim in self.optims.items():
+        if self.ema is not None:
+            self.ema.load_state_dict(tree["ema"])
+        for name, optimiser in self.optimisers.items():
             moments = {int(k): v for k, v in tree.get(f"optim {name}", {}).items()}
-            groups = optim.state_dict()["param_groups"]
-            optim.load_state_dict({"state": moments, "param_groups": groups})
-        self.step, self.history = about["step"], about["history"]
-        self.scores, self.steps = about["scores"], about["steps"]
-        self.waited = about["waited"]
-        device = next(self.players.parameters()).device
-        self.meter = Meter(about["losses"], about["count"])
+            groups = optimiser.state_dict()["param_groups"]
+            optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        for name in ("step", *self.CARRIED):
+            setattr(self, name, header[name])
+        device = next(self.networks.parameters()).device
+        self.meter = LossMeter(header["losses"], header["count"])
         self.meter.values = {k: v.to(device) for k, v in tree.get("meter", {}).items()}
 
 
-class Meter:
+class LossMeter:
     """Losses summed on the device, and the step at which each first was not finite."""
 
-    def __init__(self, names: list[str] | None = None, count: int = 0) -> None:
-        self.names, self.count = names or [], count
+    def __init__(self, names: Iterable[str] = (), count: int = 0) -> None:
+        self.names, self.count = list(names), count
         self.values: dict[str, Tensor] = {}  # "sums" and "bad", (losses, S)
 
     def add(self, step: int, losses: dict[str, Tensor]) -> None:
-        """Count the losses `{name: (S,)}` of a step; nothing is waited for."""
+        """Count the losses `{name: (S,)}` of a step, without waiting for the device."""
         found = torch.stack([value.detach().float() for value in losses.values()])
         if not self.values:
             bad = torch.full_like(found, -1, dtype=torch.int64)
@@ -177,11 +166,8 @@ class Meter:
         bad.masked_fill_(~found.isfinite() & (bad < 0), step)
         self.values["sums"] += found
 
-    def tree(self) -> dict[str, Tensor]:
-        return self.values
-
     def means(self) -> list[dict[str, float]]:
-        """The mean losses since the last call, a dict a seed; starts anew."""
+        """The mean losses since the last call, a dict per seed; starts anew."""
         table = (self.values["sums"] / max(self.count, 1)).T.tolist()
         self.values["sums"].zero_()
         self.count = 0
@@ -196,69 +182,15 @@ class Meter:
             for k, step in enumerate(row)
             if step >= 0
         ]
-        if not found:
-            return None
-        step, at, k = min(found)
-        return step, self.names[at], k
+        step, at, k = min(found, default=(-1, 0, 0))
+        return None if step < 0 else (step, self.names[at], k)
 
 
-def _optimiser(nets: Nets, config: OptimConfig, make: dict) -> torch.optim.Adam:
-    """The translator's: its input adapters at the full rate, the rest at a share."""
-    fast = [*nets.inputs.parameters()]
-    slow = [*nets.outputs.parameters(), *nets.backbone.parameters()]
-    muon = config.rule == "muon"
-    if muon:  # what is no matrix goes with the rest
-        slow += [w for w in fast if w.ndim != 3 or w.shape[1] == 1]
-        fast = [w for w in fast if w.ndim == 3 and w.shape[1] > 1]
-    groups = [
-        {"params": fast, "share": 1.0},
-        {"params": slow, "share": config.slow},
-    ]
-    if not muon:
-        return torch.optim.Adam(groups, config.lr, **make)
-    groups[0]["momentum"] = config.momentum
-    # Not fused: a loss scaler then keeps gradients of infinite length away.
-    return Muon(groups, config.lr, betas=config.betas)
-
-
-def _torch() -> tuple[int, ...]:
-    return tuple(int(part) for part in torch.__version__.split(".")[:2])
-
-
-def fingerprint(spaces: list[tuple[str, Space]]) -> str:
+def fingerprint(spaces: Iterable[tuple[str, Space]]) -> str:
     """SHA-256 of names, rows and means: the data that a run saw."""
     digest = hashlib.sha256()
     for name, space in spaces:
         digest.update(f"{name} {tuple(space.vectors.shape)}".encode())
         for rows in (space.mean, space.vectors):
-            digest.update(rows.cpu().contiguous().numpy())
+            digest.update(rows.cpu().contiguous().numpy().data)
     return digest.hexdigest()
-
-
-def preset_named(name: str) -> Preset:
-    """The preset of that name; DataError lists the names there are."""
-    if name not in PRESETS:
-        raise DataError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
-    return PRESETS[name]
-
-
-def preset_of(values: dict) -> Preset:
-    """The preset that `asdict` took apart; DataError for fields it does not know."""
-    return _made(Preset, values)
-
-
-def _made(kind: type, values: dict):
-    hints = get_type_hints(kind)
-    known = {field.name for field in fields(kind)}
-    if set(values) != known:
-        raise DataError(
-            f"{kind.__name__} has the fields {', '.join(sorted(known))}, but "
-            f"{', '.join(sorted(values))} were saved; resume with the version that "
-            "wrote them, or train anew"
-        )
-    ready = {}
-    for name, value in values.items():
-        nest = isinstance(value, dict)
-        value = tuple(value) if isinstance(value, list) else value
-        ready[name] = _made(hints[name], value) if nest else value
-    return kind(**ready)

@@ -1,16 +1,22 @@
-r"""One step: the translations, then the losses of both sides, each put together once.
+r"""One training step, whole, on plain tensors.
 
-    flow = forward(players.nets, batch, preset.loss)
-    sum of discriminator_losses(players, flow, preset)  -> one update of all D
-    sum of generator_losses(players, flow, preset)      -> one update of the nets
+    batch = {"minilm": x, "granite": y}  # unit rows (S, B, d), the known space last
+    networks = Networks({"minilm": 384, "granite": 384}, preset, seeds, generator)
+    optimisers = {"nets": Adam(networks.nets.parameters(), lr)}
+    if parameters := networks.discriminator_parameters():
+        optimisers["discriminators"] = Adam(parameters, d_lr)
+    losses = train_step(networks, optimisers, batch, preset)
 
-The spaces keep the order in which they were given; the last one is the known space. In
-a latent game of kind "one" the others' latents are pulled to its own.
+`Trainer.step` calls the same function; what it adds comes in as an `Engine`. The spaces
+keep the order in which they are given. Every loss is `(S,)`, one number per seed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,261 +24,379 @@ from torch import Tensor, nn
 
 from ..spaces.files import DataError
 from . import losses
-from .adversary import Discriminator, Glasses, d_loss, frozen, g_loss, gradient_penalty
-from .nets import Nets
-from .presets import GameConfig, LossConfig, Preset
+from .config import AdversarialConfig, LossConfig, OptimConfig, Preset
+from .losses import GAMES, VSP
+from .nets import Discriminator, Nets, Networks
+
+__all__ = [
+    "Batches", "Engine", "ForwardOutput", "clip_by_seed", "derive_seed",
+    "discriminator_losses", "forward", "frozen", "generator_losses", "lr_multiplier",
+    "set_learning_rates", "step_losses", "train_step", "update_ema",
+]  # fmt: skip
+
+BLOCK = 64  # steps whose rows are drawn together: one kernel per seed and space
 
 Batch = dict[str, Tensor]  # name -> (S, B, d) unit rows
 Pairs = dict[tuple[str, str], Tensor]  # (source, target) -> (S, B, d)
 Losses = dict[str, Tensor]  # name -> (S,)
-Game = tuple[str, Discriminator | None, Tensor, list[Tensor]]
+Optimisers = Mapping[str, torch.optim.Optimizer]
+# "adv" or "latent_adv", the discriminator, real rows or latents, and fake ones.
+Contest = tuple[str, Discriminator | None, Tensor, list[Tensor]]
 
 
-class Players(nn.Module):
-    """The nets and their adversaries.
+class Engine:
+    """How a step runs: this one is plain PyTorch, in float32 and in one piece."""
 
-    `outputs[i]` judges rows of the space `output_names[i]`, `latents[i]` whether a
-    latent is of `latent_names[i]`: of every space, of the last, or of none. There are
-    no discriminators in the mmd game, nor where the game's weight is 0. All is drawn
-    from `generator`, on the CPU.
+    accumulation = 1  # micro-batches per step
+
+    def micro_batches(self, batch: Batch) -> Iterator[Batch]:
+        """The batch in parts; a second pass repeats the first, noise included."""
+        yield batch
+
+    def autocast(self) -> AbstractContextManager:
+        """Context of forward passes and losses."""
+        return nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a micro-batch's loss, a number, to those of the step."""
+        loss.backward()
+
+    def update(
+        self, optimiser: torch.optim.Optimizer, weights: list[nn.Parameter], clip: float
+    ) -> None:
+        """Clip each seed's gradient to the norm `clip` (0: not), and step."""
+        if clip:
+            clip_by_seed(weights, clip)
+        optimiser.step()
+        optimiser.zero_grad()
+
+
+PLAIN = Engine()
+
+
+def train_step(
+    networks: Networks, optimisers: Optimisers, batch: Batch, config: Preset,
+    engine: Engine = PLAIN,
+) -> Losses:  # fmt: skip
+    """One update of the discriminators, then one of the translator against them.
+
+    Returns the losses `{name: (S,)}`, detached, at which the updates were made. The
+    loss that is differentiated is the sum over seeds: no weight is shared by two seeds,
+    so no gradient mixes. Without an optimiser "discriminators" only the translator
+    learns.
     """
+    found: Losses = {}
+    nets, output = networks.nets, None
+    # One forward pass serves both sides. With micro-batches the discriminators have to
+    # see all of them first, and the translator's pass is made again.
+    once = engine.accumulation == 1
 
-    def __init__(
-        self,
-        widths: dict[str, int],
-        preset: Preset,
-        seeds: int,
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__()
-        game, weights = preset.game, preset.loss
-        self.nets = Nets(widths, preset.net, seeds, generator)
-        names = self.nets.names
-        pulled_to = {"both": names, "one": names[-1:], "none": ()}[game.latent]
-        self.output_names = names if weights.output_game else ()
-        self.latent_names = pulled_to if weights.latent_game else ()
-        judged, watched = self.output_names, self.latent_names
-        if game.kind in ("mmd", "density"):
-            judged = watched = ()
-        # The judges of outputs look through glasses where a focus or a spread is set.
-        self.game, glasses = game, any(game.focus) or any(game.spread)
-        self.glasses = nn.ModuleList(
-            Glasses(seeds, width) for width in (widths.values() if glasses else ())
-        )
-        self.outputs = nn.ModuleList(
-            Discriminator(widths[name], game, seeds, generator, game.members)
-            for name in judged
-        )
-        self.latents = nn.ModuleList(
-            Discriminator(self.nets.latent, game, seeds, generator) for _ in watched
-        )
+    # 1. Discriminators: tell real rows from translations, and latents from latents.
+    if "discriminators" in optimisers:
+        for part in engine.micro_batches(batch):
+            with engine.autocast(), torch.set_grad_enabled(once):
+                output = forward(nets, part, config.loss)
+            with engine.autocast():
+                d_losses = discriminator_losses(networks, output, config)
+            engine.backward(d_losses["discriminator"].sum())
+            _collect(found, d_losses, engine.accumulation)
+        weights = networks.discriminator_parameters()
+        engine.update(optimisers["discriminators"], weights, 0.0)
 
-    def start_from(
-        self, source: str, target: str, maps: Tensor, whites: dict[str, Tensor]
-    ) -> None:
-        """Start the nets from `maps` `(S, d_s, d_t)` or, where there are glasses, from
-        their rotation, with their singular values and the spaces' whitenings `(d, d)`
-        in the glasses of both spaces."""
-        if not self.glasses:
-            return self.nets.start_from(source, target, maps)
-        u, s, vh = torch.linalg.svd(maps.double())
-        r = s.shape[-1]
-        self.nets.start_from(source, target, u[..., :r] @ vh[..., :r, :])
-        for name, axes in (source, u), (target, vh.mT):
-            glasses = self.glasses[self.nets.position[name]]
-            glasses.put_on(axes[..., :r], s / s[:, :1], whites[name])
-        self.look(0.0)
-
-    def look(self, done: float) -> None:
-        """Set the glasses for when a share `done` of the run is over."""
-        ends = self.game.focus, self.game.spread
-        focus, spread = (first + (last - first) * done for first, last in ends)
-        for glasses in self.glasses:
-            glasses.look(focus, spread)
-
-    def seen(self, name: str, rows: Tensor) -> Tensor:
-        """Rows `(S, B, d)` of a space as the judges of outputs see them."""
-        glasses = self.glasses_of(name)
-        return rows if glasses is None else glasses(rows)
-
-    def glasses_of(self, name: str) -> Glasses | None:
-        """What the judges of a space's rows look through, if anything."""
-        return self.glasses[self.nets.position[name]] if self.glasses else None
-
-    def discriminators(self) -> list[nn.Parameter]:
-        """What the second optimiser trains; the first trains `nets.parameters()`."""
-        return [*self.outputs.parameters(), *self.latents.parameters()]
+    # 2. Translator: fool the discriminators as they are now, and keep the geometry.
+    for part in engine.micro_batches(batch):
+        with engine.autocast():
+            if output is None or not once:
+                output = forward(nets, part, config.loss)
+            g_losses = generator_losses(networks, output, config)
+        engine.backward(g_losses["generator"].sum())
+        _collect(found, g_losses, engine.accumulation)
+    engine.update(optimisers["nets"], [*nets.parameters()], config.optim.grad_clip)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
-class Flow:
-    """What one pass through the nets yields: every loss of the step is made of it."""
+class ForwardOutput:
+    """What one pass through the nets yields; every loss of the step is made of it."""
 
     rows: Batch
     latents: Batch
-    rebuilt: Batch
-    translated: Pairs
-    returned: Pairs  # (s, t): rows of s that went to t and came back
+    reconstructions: Batch
+    translations: Pairs
+    round_trips: Pairs  # (s, t): rows of s that went to t and came back
 
 
-def forward(nets: Nets, batch: Batch, config: LossConfig) -> Flow:
-    """Encode, rebuild, translate and return a batch `{name: (S, B, d)}`, each once.
+def forward(nets: Nets, batch: Batch, config: LossConfig) -> ForwardOutput:
+    """Encode, reconstruct, translate and return a batch `{name: (S, B, d)}`, each once.
 
-    Noise is added to what the nets see, never to `Flow.rows`, the losses' targets.
-    What no loss of `config` needs is left out.
+    Noise is added to the nets' inputs, never to `ForwardOutput.rows`, the losses'
+    targets. What no loss of `config` needs is left out.
     """
     if tuple(batch) != nets.names:
         raise DataError(f"batch holds {tuple(batch)}; give {nets.names} in this order")
-    rebuilt, translated, returned = {}, {}, {}
-    seen = [(name, _noisy(x, config.noise)) for name, x in batch.items()]
-    z = nets.encode_all(seen)
+    rebuilt: Batch = {}
+    translated: Pairs = {}
+    returned: Pairs = {}
+    inputs = [(name, _noisy(x, config.input_noise)) for name, x in batch.items()]
+    z = nets.encode_all(inputs)
     latents = dict(zip(batch, z.unbind(1), strict=True))
-    rebuilds = config.reconstruction or config.vsp_reconstruction
+    rebuild = config.reconstruction_weight or config.vsp_reconstruction_weight
     for target in batch:  # all that one adapter puts out goes through it together
-        sources = [name for name in batch if rebuilds or name != target]
-        together = z if rebuilds else torch.stack([latents[s] for s in sources], dim=1)
+        sources = [name for name in batch if rebuild or name != target]
+        together = z if rebuild else torch.stack([latents[s] for s in sources], dim=1)
         made = nets.decode(target, together).unbind(1)
         for source, rows in zip(sources, made, strict=True):
             if source == target:
                 rebuilt[target] = rows
             else:
                 translated[source, target] = rows
-    if config.cycle or (config.vsp_weight and config.vsp == "released"):
-        rows = [x.detach() if config.cycle_detached else x for x in translated.values()]
+    round_trip_vsp = config.vsp_weight and VSP[config.vsp].rows == "round trips"
+    if config.cycle_weight or round_trip_vsp:
+        stop = config.cycle_stop_gradient
+        there = [x.detach() if stop else x for x in translated.values()]
         targets = [target for _, target in translated]
-        back = nets.encode_all(list(zip(targets, rows, strict=True))).unbind(1)
-        for (source, target), there in zip(translated, back, strict=True):
-            returned[source, target] = nets.decode(source, there)
-    return Flow(batch, latents, rebuilt, translated, returned)
+        back = nets.encode_all(list(zip(targets, there, strict=True))).unbind(1)
+        for (source, target), latent in zip(translated, back, strict=True):
+            returned[source, target] = nets.decode(source, latent)
+    return ForwardOutput(batch, latents, rebuilt, translated, returned)
+
+
+def discriminator_losses(
+    networks: Networks, output: ForwardOutput, config: Preset
+) -> Losses:
+    """What the discriminators minimise, `{name: (S,)}`; "discriminator" is the total.
+
+    "adv_d" and "latent_adv_d" are the games', "gradient_penalty" is R1 and R2.
+    Translations and latents are detached: no gradient reaches the translator. Without
+    discriminators there is the total alone, and it is zero.
+    """
+    settings, terms = config.adversarial, dict[str, Tensor]()
+    smoothing = settings.label_smoothing
+    for term, discriminator, real, fakes in _contests(networks, output):
+        if discriminator is None:
+            continue
+        real, fakes = real.detach(), [fake.detach() for fake in fakes]
+        real_logits, *logits = discriminator.logits(real, *fakes)
+        for fake in logits:
+            loss = losses.d_loss(settings.game, real_logits, fake, smoothing)
+            _add(terms, f"{term}_d", loss / len(fakes))
+        for weight, groups in (settings.r1, [real]), (settings.r2, fakes):
+            for rows in groups if weight else ():
+                loss = losses.gradient_penalty(
+                    discriminator.layers, rows, weight, discriminator.ensemble_size
+                )
+                _add(terms, "gradient_penalty", loss / len(groups))
+    return terms | {"discriminator": sum(terms.values(), _zero(output))}
+
+
+def generator_losses(
+    networks: Networks, output: ForwardOutput, config: Preset
+) -> Losses:
+    """What the translator minimises, `{name: (S,)}`; "generator" is the weighted total.
+
+    Reconstruction, cycle and VSP are means over spaces or ordered pairs, or sums where
+    `mse_sum`; adversarial losses are sums over spaces. Discriminators are frozen: no
+    gradient reaches their weights.
+    """
+    loss, terms = config.loss, _vsp_losses(output, config.loss)
+    number = 1 if loss.mse_sum else len(output.rows)
+    if loss.reconstruction_weight:
+        for name, rebuilt in output.reconstructions.items():
+            value = losses.reconstruction(rebuilt, output.rows[name], loss.mse_sum)
+            _add(terms, "reconstruction", value / number)
+    number = 1 if loss.mse_sum else len(output.translations)
+    if loss.cycle_weight:
+        for (source, _), returned in output.round_trips.items():
+            value = losses.cycle(returned, output.rows[source], loss.mse_sum)
+            _add(terms, "cycle", value / number)
+    for contest in _contests(networks, output):
+        for value in _fool(config.adversarial, contest):
+            _add(terms, contest[0], value / len(contest[3]))
+    weighted = [getattr(loss, f"{name}_weight") * v for name, v in terms.items()]
+    return terms | {"generator": sum(weighted, _zero(output))}
+
+
+def step_losses(networks: Networks, batch: Batch, config: Preset) -> Losses:
+    """All losses of one batch at one state of the networks, `{name: (S,)}`.
+
+    Those of `discriminator_losses` and of `generator_losses`; `train_step` calls the
+    two itself and updates the discriminators in between.
+    """
+    output = forward(networks.nets, batch, config.loss)
+    found = discriminator_losses(networks, output, config)
+    return found | generator_losses(networks, output, config)
+
+
+# ---- the parts of the losses
+
+
+def _contests(networks: Networks, output: ForwardOutput) -> Iterator[Contest]:
+    """Every adversarial contest: of each space's rows, then of latents."""
+    discriminators = iter(networks.discriminators())
+    for name in networks.output_spaces:
+        others = [other for other in output.rows if other != name]
+        fakes = [networks.filtered(name, output.translations[o, name]) for o in others]
+        real = networks.filtered(name, output.rows[name])
+        yield "adv", next(discriminators, None), real, fakes
+    for name in networks.latent_spaces:
+        fakes = [z for other, z in output.latents.items() if other != name]
+        real = output.latents[name]
+        yield "latent_adv", next(discriminators, None), real, fakes
+
+
+def _fool(config: AdversarialConfig, contest: Contest) -> list[Tensor]:
+    """The translator's adversarial loss `(S,)` on each of the fakes."""
+    _, discriminator, real, fakes = contest
+    real = real.detach()
+    game = GAMES[config.game]
+    if discriminator is None:
+        options = (config.temperature,) if game.temperature else ()
+        return [game.g_loss(fake, real, *options) for fake in fakes]
+    with frozen(discriminator):
+        if not game.needs_real:
+            return [game.g_loss(fake) for fake in discriminator.logits(*fakes)]
+        real, *logits = discriminator.logits(real, *fakes)
+        return [game.g_loss(fake, real) for fake in logits]
+
+
+def _vsp_losses(output: ForwardOutput, config: LossConfig) -> Losses:
+    """The terms "vsp" and "vsp_reconstruction"; a batch's Gram matrix is made once."""
+    terms: Losses = {}
+    if not (config.vsp_weight or config.vsp_reconstruction_weight):
+        return terms
+    form, some = VSP[config.vsp], slice(config.vsp_rows or None)
+    real = {name: x[:, some] for name, x in output.rows.items()}
+    grams = {name: losses.gram(x) for name, x in real.items()}
+    if config.vsp_reconstruction_weight:
+        for name, rebuilt in output.reconstructions.items():
+            loss = form.loss(rebuilt[:, some], real[name], grams[name])
+            _add(terms, "vsp_reconstruction", loss / len(grams))
+    if config.vsp_weight:
+        trips = form.rows == "round trips"
+        compared = output.round_trips if trips else output.translations
+        number = 1 if config.mse_sum else len(compared)
+        for (source, target), rows in compared.items():
+            name = target if form.real == "target" else source
+            loss = form.loss(rows[:, some], real[name], grams[name])
+            _add(terms, "vsp", loss / number)
+    return terms
+
+
+# ---- what surrounds an update
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Within it, what is computed with `module` sends no gradient to its weights."""
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        module.requires_grad_(True)
+
+
+def clip_by_seed(weights: Iterable[Tensor], largest: float) -> None:
+    """Scale each seed's gradient, over all weights `(S, ...)`, to norm <= `largest`."""
+    grads = [w.grad for w in weights if w.grad is not None]
+    squares = torch.stack([g.flatten(1).square().sum(dim=1) for g in grads])
+    scale = (largest / squares.sum(dim=0).sqrt().clamp_min(1e-12)).clamp(max=1)
+    for grad in grads:
+        grad.mul_(scale.view(-1, *[1] * (grad.dim() - 1)))
+
+
+def set_learning_rates(optimisers: Optimisers, config: OptimConfig, step: int) -> None:
+    """Set the learning rates of both sides for a step, counted from 0."""
+    factor = lr_multiplier(step, config)
+    for name, lr in (("nets", config.lr), ("discriminators", config.d_lr)):
+        for group in optimisers[name].param_groups if name in optimisers else ():
+            group["lr"] = lr * factor * group.get("lr_scale", 1.0)
+
+
+def lr_multiplier(step: int, config: OptimConfig) -> float:
+    """Factor on the learning rates at a step, counted from 0.
+
+    >>> [lr_multiplier(s, OptimConfig(warmup_steps=4, steps=8)) for s in (0, 3, 7)]
+    [0.25, 1.0, 1.0]
+    >>> config = OptimConfig(warmup_steps=4, steps=8, schedule="cosine")
+    >>> round(lr_multiplier(6, config), 3)
+    0.5
+    """
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return 1.0
+    done = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
+    return (1 + math.cos(math.pi * min(done, 1.0))) / 2
+
+
+@torch.no_grad()
+def update_ema(ema: Nets, nets: Nets, decay: float, step: int) -> None:
+    """Move the moving average towards the nets, with min(decay, (1 + t) / (10 + t))
+    after step t, so that it forgets a young network fast; buffers are copied."""
+    weight = 1 - min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_([*ema.parameters()], [*nets.parameters()], weight)
+    for mine, new in zip(ema.buffers(), nets.buffers(), strict=True):
+        mine.copy_(new)
+
+
+class Batches:
+    """Rows of each space for any step: each space draws its own, each seed its own.
+
+    `spaces` holds `(n, d)` rows on the device. What is drawn depends on the seed, the
+    space's place and the step alone, not on the steps before.
+    """
+
+    def __init__(
+        self, spaces: dict[str, Tensor], seeds: tuple[int, ...], batch_size: int
+    ) -> None:
+        self.spaces, self.seeds, self.batch_size = spaces, seeds, batch_size
+        self.block = -1
+        self.index: dict[str, Tensor] = {}
+
+    def at(self, step: int, rows: slice) -> dict[str, Tensor]:
+        """Those `rows` of the step's batch, `{name: (S, B, d)}`."""
+        block, within = divmod(step, BLOCK)
+        if block != self.block:
+            self.block = block
+            self.index = {
+                name: torch.stack([self._draw(s, k, x) for s in self.seeds], dim=1)
+                for k, (name, x) in enumerate(self.spaces.items())
+            }
+        return {
+            name: x[self.index[name][within, :, rows]]
+            for name, x in self.spaces.items()
+        }
+
+    def _draw(self, seed: int, space: int, x: Tensor) -> Tensor:
+        number = derive_seed(seed, space, self.block)
+        generator = torch.Generator(x.device).manual_seed(number)
+        size = BLOCK, self.batch_size
+        return torch.randint(len(x), size, generator=generator, device=x.device)
+
+
+def derive_seed(*numbers: int) -> int:
+    """One seed of 63 bits from several numbers.
+
+    >>> derive_seed(0, 1) != derive_seed(1, 0)
+    True
+    """
+    digest = hashlib.sha256(repr(numbers).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def _noisy(x: Tensor, length: float) -> Tensor:
     return x + length / x.shape[-1] ** 0.5 * torch.randn_like(x) if length else x
 
 
-def discriminator_losses(players: Players, flow: Flow, preset: Preset) -> Losses:
-    """What the discriminators minimise, `{name: (S,)}`; "discriminator" is the total.
-
-    "output_d" and "latent_d" are the games', "penalty" is R1 and R2. Translations and
-    latents are detached: no gradient reaches the nets. The mmd game has the total
-    alone, and it is zero.
-    """
-    game, terms = preset.game, {}
-    for term, judge, real, fakes in _games(players, flow):
-        if judge is None:
-            continue
-        real, fakes = real.detach(), [fake.detach() for fake in fakes]
-        real_logits, *logits = judge.judge(real, *fakes)
-        for fake in logits:
-            loss = d_loss(game.kind, real_logits, fake, game.smoothing)
-            _add(terms, f"{term}_d", loss / len(fakes))
-        for weight, groups in (game.r1, [real]), (game.r2, fakes):
-            for rows in groups if weight else ():
-                loss = gradient_penalty(judge, rows, weight)
-                _add(terms, "penalty", loss / len(groups))
-    return terms | {"discriminator": sum(terms.values(), _zero(flow))}
-
-
-def generator_losses(players: Players, flow: Flow, preset: Preset) -> Losses:
-    """What the nets minimise, `{name: (S,)}`; "generator" is the weighted total.
-
-    Reconstruction, cycle and VSP are means over spaces or ordered pairs, or sums where
-    `squared` (as printed); games are sums over the judged spaces. Discriminators are
-    frozen: no gradient reaches their weights.
-    """
-    config, terms = preset.loss, _preservation(flow, preset.loss)
-    share = 1 if config.squared else len(flow.rows)
-    if config.reconstruction:
-        for name, rebuilt in flow.rebuilt.items():
-            loss = losses.reconstruction(rebuilt, flow.rows[name], config.squared)
-            _add(terms, "reconstruction", loss / share)
-    share = 1 if config.squared else len(flow.translated)
-    if config.cycle:
-        for (source, _), returned in flow.returned.items():
-            loss = losses.cycle(returned, flow.rows[source], config.squared)
-            _add(terms, "cycle", loss / share)
-    for term, judge, real, fakes in _games(players, flow):
-        for loss in _pulls(preset.game, judge, real.detach(), fakes):
-            _add(terms, f"{term}_game", loss / len(fakes))
-    fields = {"vsp": "vsp_weight"}
-    parts = [getattr(config, fields.get(k, k)) * v for k, v in terms.items()]
-    return terms | {"generator": sum(parts, _zero(flow))}
-
-
-def step_losses(players: Players, batch: Batch, preset: Preset) -> Losses:
-    """All losses of one batch at one state of the players, `{name: (S,)}`.
-
-    Those of `discriminator_losses` and of `generator_losses`. A training step calls the
-    two itself and updates the discriminators in between.
-    """
-    flow = forward(players.nets, batch, preset.loss)
-    found = discriminator_losses(players, flow, preset)
-    return found | generator_losses(players, flow, preset)
-
-
-def _preservation(flow: Flow, config: LossConfig) -> Losses:
-    """The terms "vsp" and "vsp_reconstruction"; a batch's Gram matrix is made once."""
-    if not (config.vsp_weight or config.vsp_reconstruction):
-        return {}
-    vsp = {
-        "printed": losses.vsp_printed,
-        "released": losses.vsp_released,
-        "sound": losses.vsp_sound,
-    }[config.vsp]
-    some = slice(config.vsp_rows or None)
-    real = {name: x[:, some] for name, x in flow.rows.items()}
-    terms, grams = {}, {name: losses.gram(x) for name, x in real.items()}
-    if config.vsp_reconstruction:
-        for name, rebuilt in flow.rebuilt.items():
-            loss = vsp(rebuilt[:, some], real[name], grams[name])
-            _add(terms, "vsp_reconstruction", loss / len(grams))
-    if config.vsp_weight:
-        kept = flow.returned if config.vsp == "released" else flow.translated
-        share = 1 if config.squared else len(kept)
-        for (source, target), rows in kept.items():
-            name = target if config.vsp == "printed" else source
-            loss = vsp(rows[:, some], real[name], grams[name])
-            _add(terms, "vsp", loss / share)
-    return terms
-
-
-def _games(players: Players, flow: Flow) -> Iterator[Game]:
-    """Every game that is played: name, judge (None for mmd), real rows and fakes."""
-    for term, names, judges in (
-        ("output", players.output_names, players.outputs),
-        ("latent", players.latent_names, players.latents),
-    ):
-        for i, name in enumerate(names):
-            others = [other for other in flow.rows if other != name]
-            real, fakes = flow.latents[name], [flow.latents[o] for o in others]
-            if term == "output":
-                real = players.seen(name, flow.rows[name])
-                fakes = [
-                    players.seen(name, flow.translated[other, name]) for other in others
-                ]
-            yield term, judges[i] if len(judges) else None, real, fakes
-
-
-def _pulls(
-    game: GameConfig, judge: Discriminator | None, real: Tensor, fakes: list[Tensor]
-) -> list[Tensor]:
-    """The generator's loss `(S,)` on each of the fakes."""
-    kind = game.kind
-    if kind == "density":
-        return [losses.density(fake, real, game.temperature) for fake in fakes]
-    if judge is None:
-        return [losses.mmd(fake, real) for fake in fakes]
-    with frozen(judge):
-        if kind != "relativistic":
-            return [g_loss(kind, fake) for fake in judge.judge(*fakes)]
-        real_logits, *logits = judge.judge(real, *fakes)
-        return [g_loss(kind, fake, real_logits) for fake in logits]
-
-
-def _zero(flow: Flow) -> Tensor:
-    rows = next(iter(flow.rows.values()))
+def _zero(output: ForwardOutput) -> Tensor:
+    rows = next(iter(output.rows.values()))
     return rows.new_zeros(len(rows))
 
 
 def _add(terms: Losses, name: str, value: Tensor) -> None:
     terms[name] = terms[name] + value if name in terms else value
+
+
+def _collect(found: Losses, new: Losses, parts: int) -> None:
+    for name, value in new.items():
+        _add(found, name, value.detach() / parts)

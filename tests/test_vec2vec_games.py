@@ -1,4 +1,4 @@
-"""The game against hand-made cases, torch's own layers and finite differences."""
+"""Games and discriminators against cases by hand, torch and finite differences."""
 
 import math
 from dataclasses import replace
@@ -9,18 +9,19 @@ from torch import nn
 from torch.autograd import gradcheck
 from torch.nn import functional as F
 
-from v2v_lite.spaces import DataError
+from v2v_lite.spaces.files import ConfigError
 from v2v_lite.vec2vec import (
+    GAMES,
     RELEASED,
+    AdversarialConfig,
     Discriminator,
-    GameConfig,
     d_loss,
     frozen,
     g_loss,
     gradient_penalty,
 )
 
-SMALL = GameConfig(width=7, depth=5)
+SMALL = AdversarialConfig(hidden_dim=7, depth=5)
 KINDS = ["least_squares", "vanilla", "relativistic", "hinge"]
 
 
@@ -36,39 +37,39 @@ def rows(seeds, batch, width, seed=1):
     "width, total", [(768, 3_943_425), (512, 3_681_281), (1024, 4_205_569)]
 )
 def test_parameters_are_those_of_the_released_code(width, total):
-    judge = Discriminator(width, RELEASED.game, 1, gen())
-    assert sum(p.numel() for p in judge.parameters()) == total
+    discriminator = Discriminator(width, RELEASED.adversarial, 1, gen())
+    assert sum(p.numel() for p in discriminator.parameters()) == total
 
 
 def test_the_network_is_the_table_of_the_architecture():
-    judge = Discriminator(5, SMALL, 2, gen()).double()
+    discriminator = Discriminator(5, SMALL, 2, gen()).double()
     x = rows(2, 6, 5)
     for s in range(2):
-        linears = [m for m in judge.layers if hasattr(m, "weight") and m.weight.ndim > 2
-                   and m.weight.shape[1] > 1]  # fmt: skip
+        matrices = [m for m in discriminator.layers if hasattr(m, "weight")]
+        linears = [m for m in matrices if m.weight.ndim > 2 and m.weight.shape[1] > 1]
         h = x[s] @ linears[0].weight[s] + linears[0].bias[s]
         for layer in linears[1:4]:
             h = F.layer_norm(F.silu(h) @ layer.weight[s] + layer.bias[s], (7,))
         want = F.silu(h) @ linears[4].weight[s] + linears[4].bias[s]
-        torch.testing.assert_close(judge(x)[s], want[:, 0])
+        torch.testing.assert_close(discriminator(x)[s], want[:, 0])
 
 
-def test_several_groups_in_one_pass_are_judged_as_one_by_one():
+def test_several_groups_in_one_pass_are_discriminatord_as_one_by_one():
     for members in (1, 3):
-        judge = Discriminator(5, SMALL, 2, gen(), members).double()
+        discriminator = Discriminator(5, SMALL, 2, gen(), members).double()
         groups = rows(2, 6, 5), rows(2, 4, 5, seed=2)
-        for found, group in zip(judge.judge(*groups), groups, strict=True):
-            torch.testing.assert_close(found, judge(group))
+        for found, group in zip(discriminator.logits(*groups), groups, strict=True):
+            torch.testing.assert_close(found, discriminator(group))
 
 
 def test_members_are_discriminators_of_their_own():
-    judge = Discriminator(5, SMALL, 2, gen(), members=3).double()
+    discriminator = Discriminator(5, SMALL, 2, gen(), ensemble_size=3).double()
     x = rows(2, 6, 5)
-    logits = judge(x).view(2, 3, 6)
+    logits = discriminator(x).view(2, 3, 6)
     single = Discriminator(5, SMALL, 1, gen()).double()
     for s in range(2):
         for m in range(3):
-            state = judge.state_dict()
+            state = discriminator.state_dict()
             cut = {k: v[3 * s + m : 3 * s + m + 1] for k, v in state.items()}
             single.load_state_dict(cut)
             torch.testing.assert_close(single(x[s : s + 1])[0], logits[s, m])
@@ -125,30 +126,41 @@ def test_gradients_of_smoothed_labels_are_finite_differences(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_translator_pulls_fakes_to_where_the_judge_sees_real_rows(kind):
+def test_the_translator_pulls_fakes_to_where_the_discriminator_sees_real_rows(kind):
     real, fake = torch.full((1, 4), -0.5), torch.full((1, 4), 0.5, requires_grad=True)
     (slope,) = torch.autograd.grad(d_loss(kind, real, fake).sum(), fake)
-    assert (slope < 0).all()  # the judge wants fakes higher
+    assert (slope < 0).all()  # the discriminator wants fakes higher
     (slope,) = torch.autograd.grad(g_loss(kind, fake, real).sum(), fake)
     assert (slope > 0).all()
 
 
 def test_the_gradient_penalty_is_finite_differences_and_trains_the_weights():
-    judge = Discriminator(3, replace(SMALL, depth=3), 2, gen(), members=2).double()
+    discriminator = Discriminator(
+        3, replace(SMALL, depth=3), 2, gen(), ensemble_size=2
+    ).double()
     x, step, squares = rows(2, 4, 3), 1e-5, 0.0
     for axis in range(3):
         move = torch.zeros(3, dtype=x.dtype)
         move[axis] = step
-        squares = squares + ((judge(x + move) - judge(x - move)) / (2 * step)) ** 2
+        squares = (
+            squares
+            + ((discriminator(x + move) - discriminator(x - move)) / (2 * step)) ** 2
+        )
     want = 0.5 * 4 * squares.mean(dim=1)
-    torch.testing.assert_close(gradient_penalty(judge, x, 4.0), want)
-    weight = judge.layers[0].weight
+
+    def penalty_of(weight):
+        return gradient_penalty(
+            discriminator.layers, x, weight, discriminator.ensemble_size
+        )
+
+    torch.testing.assert_close(penalty_of(4.0), want)
+    weight = discriminator.layers[0].weight
 
     def penalty(value):
-        judge.layers[0].weight.data.copy_(value)
-        return gradient_penalty(judge, x, 4.0)[0].item()
+        discriminator.layers[0].weight.data.copy_(value)
+        return penalty_of(4.0)[0].item()
 
-    (found,) = torch.autograd.grad(gradient_penalty(judge, x, 4.0)[0], weight)
+    (found,) = torch.autograd.grad(penalty_of(4.0)[0], weight)
     assert (found[2:] == 0).all()  # the members of seed 1
     start, move = weight.detach().clone(), torch.zeros_like(weight)
     move[1, 2, 0] = step
@@ -161,39 +173,42 @@ def test_a_penalty_of_weight_zero_builds_no_graph(monkeypatch):
         raise AssertionError("a gradient was asked for")
 
     monkeypatch.setattr(torch.autograd, "grad", never)
-    judge, x = Discriminator(3, SMALL, 2, gen()), rows(2, 4, 3).float()
-    found = gradient_penalty(judge, x, 0.0)
+    discriminator, x = Discriminator(3, SMALL, 2, gen()), rows(2, 4, 3).float()
+    found = gradient_penalty(discriminator.layers, x, 0.0)
     assert found.tolist() == [0, 0] and not found.requires_grad
     with pytest.raises(AssertionError, match="was asked for"):
-        gradient_penalty(judge, x, 1.0)
+        gradient_penalty(discriminator.layers, x, 1.0)
 
 
 def test_frozen_passes_gradients_on_but_keeps_none():
-    judge, x = nn.Linear(3, 1), torch.randn(4, 3, requires_grad=True)
-    with frozen(judge):
-        out = judge(x).sum()
+    discriminator, x = nn.Linear(3, 1), torch.randn(4, 3, requires_grad=True)
+    with frozen(discriminator):
+        out = discriminator(x).sum()
     out.backward()
-    assert x.grad.abs().sum() > 0 and all(p.grad is None for p in judge.parameters())
-    assert all(p.requires_grad for p in judge.parameters())
+    assert x.grad.abs().sum() > 0 and all(
+        p.grad is None for p in discriminator.parameters()
+    )
+    assert all(p.requires_grad for p in discriminator.parameters())
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_judge_learns_to_tell_two_clouds_apart(kind):
-    judge = Discriminator(3, replace(SMALL, depth=3), 1, gen()).double()
+def test_a_discriminator_learns_to_tell_two_clouds_apart(kind):
+    discriminator = Discriminator(3, replace(SMALL, depth=3), 1, gen()).double()
     real, fake = rows(1, 64, 3) + 1, rows(1, 64, 3, seed=2) - 1
-    optimiser = torch.optim.Adam(judge.parameters(), lr=1e-2)
+    optimiser = torch.optim.Adam(discriminator.parameters(), lr=1e-2)
     for _ in range(60):
         optimiser.zero_grad()
-        d_loss(kind, *judge.judge(real, fake)).sum().backward()
+        d_loss(kind, *discriminator.logits(real, fake)).sum().backward()
         optimiser.step()
-    assert (judge(fake).mean() - judge(real).mean()).item() > 0.5
+    assert (discriminator(fake).mean() - discriminator(real).mean()).item() > 0.5
 
 
-def test_a_game_without_judges_or_without_real_rows_is_refused():
+def test_games_without_a_discriminator_compare_rows():
+    assert {name for name, game in GAMES.items() if game.d_loss is None} == {
+        "mmd", "density"
+    }  # fmt: skip
     logits = torch.zeros(1, 2)
-    with pytest.raises(DataError, match="'mmd' has no discriminator loss"):
+    with pytest.raises(ConfigError, match="'mmd' has no discriminator"):
         d_loss("mmd", logits, logits)
-    with pytest.raises(DataError, match="'mmd' has no generator loss"):
-        g_loss("mmd", logits)
-    with pytest.raises(DataError, match="relativistic game compares"):
+    with pytest.raises(ConfigError, match="'relativistic' compares with real"):
         g_loss("relativistic", logits)
