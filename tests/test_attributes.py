@@ -15,10 +15,10 @@ from v2v_lite.privacy import (
     attribute_leakage,
     baselines,
     label_vectors,
-    read_described,
     recentre_translator,
     scores,
 )
+from v2v_lite.privacy.attributes import read_described
 from v2v_lite.spaces import (
     DataError,
     Label,

@@ -210,5 +210,5 @@ def test_bad_input():
         GromovWasserstein().fit(torch.ones(5, 4), cloud(5))
     for width in (4, 9):
         wrong = Procrustes().fit(cloud(20), cloud(20, width))
-        with pytest.raises(DataError, match=f"{width} dimensions"):
+        with pytest.raises(DataError, match=f"premap's rows are {width}-d"):
             Hungarian(premap=wrong).fit(cloud(20), cloud(20, 5))

@@ -34,8 +34,8 @@ def test_unit_rows_agree_with_numpy_and_are_idempotent(x):
     expected = wide / np.linalg.norm(wide, axis=1, keepdims=True)
     rows = check_rows(x)
     np.testing.assert_allclose(rows.numpy(), expected, atol=1e-6)
-    torch.testing.assert_close(unit(rows), rows, rtol=0, atol=2e-7)
-    torch.testing.assert_close(check_rows(rows), rows, rtol=0, atol=2e-7)
+    torch.testing.assert_close(unit(rows), rows, rtol=0, atol=3e-7)
+    torch.testing.assert_close(check_rows(rows), rows, rtol=0, atol=3e-7)
 
 
 @given(

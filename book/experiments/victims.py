@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from v2v_lite.privacy import AttributeLeakage, label_vectors
-from v2v_lite.privacy.attributes import read_described
+from v2v_lite.privacy import label_vectors
+from v2v_lite.privacy.attributes import AttributeLeakage, read_described
 from v2v_lite.spaces import document_space, encode, load_documents, read_corpus
 from v2v_lite.teaching.comparison import short
 

@@ -16,17 +16,14 @@ term, the vote of the *others* (`_votes`), which gives most of the precision.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor
+from tqdm.auto import tqdm
 
 from ..spaces.rows import unit
 from .base import check_minima
 from .kmeans import kmeans_runs
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
 __all__ = [
     "AnchorConfig", "Anchors", "find_anchors", "match_kernels", "qap_objective",
@@ -57,9 +54,8 @@ class AnchorConfig:
 
     def __post_init__(self) -> None:
         check_minima(
-            self, n_runs=2, sample_size=3, n_clusters=3, kmeans_iters=1, n_init=1,
-            vote_rounds=0, n_restarts=1, vote_weight=0,
-        )  # fmt: skip
+            self, n_runs=2, sample_size=3, n_clusters=3, vote_rounds=0, vote_weight=0
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,18 +87,16 @@ def find_anchors(
     out, in the coordinates of `white_x` `(d_s, d_s)` and `white_y` `(d_t, d_t)`. Raises
     DataError when a side has fewer rows than clusters.
     """
-    c = config
+    c, bar = config, tqdm(disable=True) if bar is None else bar
     a, b = (_centroids(z, c, generator) for z in (x, y))
-    if bar is not None:
-        bar.update()
-    kernels = _kernel(a), _kernel(b)
+    bar.update()
+    kernels = _normed(a @ a.transpose(1, 2)), _normed(b @ b.transpose(1, 2))
     a, b = a @ white_x, b @ white_y
     starts = random_permutations(c.n_runs, c.n_init, c.n_clusters, generator)
     order, objective = _best(*kernels, starts, torch.zeros_like(kernels[0]))
-    anchors = Anchors(a, _reorder(b, order), objective.mean().item(), 1.0)
+    anchors = Anchors(a, _rows(b, order), objective.mean().item(), 1.0)
     for _ in range(c.vote_rounds):
-        if bar is not None:
-            bar.update()
+        bar.update()
         starts = random_permutations(c.n_runs, c.n_restarts, c.n_clusters, generator)
         starts[:, 0] = order  # never lose what was found
         votes = c.vote_weight * _votes(a, b, anchors)
@@ -110,7 +104,7 @@ def find_anchors(
         kept = (new == order).float().mean().item()
         order = new
         objective = qap_objective(*kernels, order)
-        anchors = Anchors(a, _reorder(b, order), objective.mean().item(), kept)
+        anchors = Anchors(a, _rows(b, order), objective.mean().item(), kept)
     return anchors
 
 
@@ -141,8 +135,9 @@ def match_kernels(
         linear = torch.zeros_like(kernel_a)
     open_ = torch.arange(order.shape[0], device=order.device)
     while len(open_):
-        a, p, lin = kernel_a[open_], order[open_], linear[open_]
-        gain, at = _swap_gains(a, _permute(kernel_b[open_], p), _columns(lin, p))
+        a, p = kernel_a[open_], order[open_]
+        b, lin = _permute(kernel_b[open_], p), _columns(linear[open_], p)
+        gain, at = _swap_gains(a, b, lin)
         better = gain > 1e-6
         open_, at, p = open_[better], at[better], p[better]
         i, j = at // p.shape[1], at % p.shape[1]
@@ -200,7 +195,8 @@ def _votes(a: Tensor, b: Tensor, anchors: Anchors) -> Tensor:
         u, s, vh = torch.linalg.svd(others, full_matrices=False)
         weight = (s / s[0]).sqrt()
         vote = unit(a[run] @ u * weight) @ unit(b[run] @ vh.T * weight).T
-        out.append(_centre(vote))
+        vote = vote - vote.mean(dim=1, keepdim=True)
+        out.append(vote - vote.mean(dim=0, keepdim=True))
     return _normed(torch.stack(out))
 
 
@@ -213,28 +209,17 @@ def _centroids(z: Tensor, c: AnchorConfig, generator: Generator) -> Tensor:
     return means - means.mean(dim=1, keepdim=True)
 
 
-def _kernel(means: Tensor) -> Tensor:
-    return _normed(means @ means.transpose(1, 2))
-
-
-def _centre(k: Tensor) -> Tensor:
-    k = k - k.mean(dim=-1, keepdim=True)
-    return k - k.mean(dim=-2, keepdim=True)
-
-
 def _normed(k: Tensor) -> Tensor:
     return k / k.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-12)
 
 
 def _permute(k: Tensor, order: Tensor) -> Tensor:
-    c = order.shape[1]
-    rows = k.gather(1, order[:, :, None].expand(-1, -1, c))
-    return _columns(rows, order)
+    return _columns(_rows(k, order), order)
+
+
+def _rows(k: Tensor, order: Tensor) -> Tensor:
+    return k.take_along_dim(order[:, :, None], dim=1)
 
 
 def _columns(k: Tensor, order: Tensor) -> Tensor:
-    return k.gather(2, order[:, None, :].expand(-1, order.shape[1], -1))
-
-
-def _reorder(b: Tensor, order: Tensor) -> Tensor:
-    return b.gather(1, order[:, :, None].expand(-1, -1, b.shape[2]))
+    return k.take_along_dim(order[:, None, :], dim=2)

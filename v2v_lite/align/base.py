@@ -9,22 +9,24 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections import UserDict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
 
 import torch
 from torch import Tensor
 
 from ..measure.neighbors import Rows
-from ..spaces.files import ConfigError, DataError
+from ..spaces.files import ConfigError, DataError, parsing
 from ..spaces.rows import check_not_degenerate, check_rows, unit
 from ..spaces.space import Space
 from . import saved
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
     from typing_extensions import Self
 
 __all__ = [
@@ -33,8 +35,10 @@ __all__ = [
 ]  # fmt: skip
 
 
-class Methods(Mapping[str, "type[Translator]"]):
+class Methods(UserDict[str, "type[Translator] | str"]):
     """Method name -> class. Subclasses of Translator with a `name` enter by themselves.
+
+    A method of a floor above is entered as its module, imported when it is asked for.
 
     >>> METHODS["procrustes"].paired
     True
@@ -44,30 +48,15 @@ class Methods(Mapping[str, "type[Translator]"]):
     v2v_lite.spaces.files.DataError: no method 'telepathy'; there are ...
     """
 
-    # Methods of the floors above: their modules are imported when first asked for.
-    ABOVE: ClassVar[dict[str, str]] = {"vec2vec": "..vec2vec.translator"}
-
-    def __init__(self) -> None:
-        self.classes: dict[str, type[Translator]] = {}
-
     def __getitem__(self, name: str) -> type[Translator]:
-        if name in self.ABOVE and name not in self.classes:
-            import_module(self.ABOVE[name], __package__)
-        if name not in self.classes:
+        if name not in self.data:
             raise DataError(f"no method {name!r}; there are {', '.join(self)}")
-        return self.classes[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.classes or name in self.ABOVE
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys([*self.classes, *self.ABOVE]))
-
-    def __len__(self) -> int:
-        return len(self.classes.keys() | self.ABOVE.keys())
+        if isinstance(module := self.data[name], str):
+            import_module(module, __package__)  # which enters the class
+        return cast("type[Translator]", self.data[name])
 
 
-METHODS = Methods()
+METHODS = Methods(vec2vec="..vec2vec.translator")
 
 
 @dataclass(frozen=True)
@@ -115,7 +104,7 @@ class Translator(ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "name" in cls.__dict__:
-            METHODS.classes[cls.name] = cls
+            METHODS[cls.name] = cls
 
     def __init__(self) -> None:
         self.history: tuple[Stage, ...] = ()
@@ -186,13 +175,10 @@ class Translator(ABC):
         if self.widths is None:
             raise DataError(f"{self.name} is not fitted yet; there is nothing to save")
         header = {
-            "method": self.name,
-            "source": self.source_name,
-            "target": self.target_name,
-            "widths": list(self.widths),
-            "seed": self.seed,
+            "method": self.name, "source": self.source_name, "target": self.target_name,
+            "widths": list(self.widths), "seed": self.seed,
             "history": [asdict(stage) for stage in self.history],
-        }
+        }  # fmt: skip
         saved.write(Path(folder), self._state(), header)
 
     @classmethod
@@ -211,15 +197,9 @@ class Translator(ABC):
         saved.check_tensors(tensors, kind.layout, widths, Path(folder) / saved.WEIGHTS)
         model.source_name, model.target_name = header["source"], header["target"]
         model.widths, model.seed = widths, header["seed"]
-        try:
+        with parsing(folder, f"what a {kind.name} saves", saved.AGAIN):
             model._restore(tensors)
             model.history = tuple(Stage(**stage) for stage in header["history"])
-        except DataError:
-            raise
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise DataError(
-                f"{folder}: not what a {kind.name} saves ({error}); {saved.AGAIN}"
-            ) from error
         return model
 
     @abstractmethod
@@ -253,9 +233,13 @@ def centred(space: Rows) -> tuple[Tensor, Tensor]:
     return unit(space.vectors - space.mean), space.mean
 
 
-def check_minima(config: object, **minima: float) -> None:
-    """ConfigError naming the first field of `config` that is below its minimum."""
-    for key, minimum in minima.items():
+def check_minima(config: DataclassInstance, **minima: float) -> None:
+    """ConfigError naming the first field of `config` that is below its minimum.
+
+    Fields of whole numbers must be at least 1 where `minima` says nothing else.
+    """
+    counts = {field.name: 1 for field in fields(config) if field.type in ("int", int)}
+    for key, minimum in (counts | minima).items():
         value = getattr(config, key)
         if not value >= minimum:
             raise ConfigError(f"{key} = {value}; at least {minimum} is needed")

@@ -35,12 +35,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from ..spaces.files import DataError
 from ..spaces.space import Space
 from .base import Rows, Translator, as_space, centred
 from .linalg import polar, power
-from .linear import Learned, LinearTranslator
+from .linear import LinearTranslator
 from .selflearn import SelfLearn, SelfLearnConfig
 
 if TYPE_CHECKING:
@@ -57,11 +58,7 @@ class ConsensusMap(LinearTranslator):
 
     name = "consensus"
 
-    def _learn(self, x: Tensor, y: Tensor, seed: int, progress: bool) -> Learned:
-        raise DataError(
-            "a consensus is of several spaces: "
-            "Consensus().fit({name: space, ...}).translator(source, target)"
-        )
+    maker = "that of several spaces, Consensus().fit({name: space, ...}).translator"
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +88,8 @@ class Consensus:
         if shrinkage_rows is not None and shrinkage_rows <= 0:
             mend = "above 0, or None: no whitening"
             raise DataError(f"shrinkage_rows = {shrinkage_rows}; {mend}")
+        if (model := make()).paired:
+            raise DataError(f"{model.name} learns from pairs; a consensus has none")
         self.make, self.shrinkage_rows = make, shrinkage_rows
         self.members: dict[str, Member] = {}
 
@@ -109,7 +108,11 @@ class Consensus:
             raise DataError(f"{len(spaces)} spaces; a consensus needs 3, two a map")
         members = {name: self._member(x, name) for name, x in spaces.items()}
         if maps is None:
-            maps = self._fit_pairs(members, seed, progress)
+            pairs = list(combinations(members, 2))
+            maps = {
+                (i, j): self.make().fit(members[i].space, members[j].space, seed=seed)
+                for i, j in tqdm(pairs, "pairs", disable=not progress)
+            }
         blocks = {}
         for (i, j), map_ in maps.items():
             if lost := {i, j} - set(members):
@@ -134,8 +137,7 @@ class Consensus:
             raise DataError(f"{name} is a member already; choose another name")
         other, new = self._get(via), self._member(space, name)
         if map_ is None:
-            sides = new.space, other.space
-            map_ = self._make().fit(*sides, seed=seed, progress=progress)
+            map_ = self.make().fit(new.space, other.space, seed=seed, progress=progress)
         frame = polar(_block(map_, new, other) @ other.frame)
         self.members[name] = replace(new, frame=frame)
         return self
@@ -156,12 +158,6 @@ class Consensus:
             raise DataError(f"no space {name!r} in the consensus; there are {there}")
         return self.members[name]
 
-    def _make(self) -> Translator:
-        model = self.make()
-        if model.paired:
-            raise DataError(f"{model.name} learns from pairs; a consensus has none")
-        return model
-
     def _member(self, rows: Rows, name: str) -> Member:
         space = as_space(rows, name)
         x, _ = centred(space)
@@ -171,26 +167,14 @@ class Consensus:
         ridge, c = self.shrinkage_rows / space.n, x.T @ x / space.n
         return Member(space, power(c, 0.5, ridge), power(c, -0.5, ridge))
 
-    def _fit_pairs(self, members: dict[str, Member], seed: int, progress: bool) -> Maps:
-        from tqdm.auto import tqdm
-
-        self._make()  # refuse a paired method before the first fit
-        pairs = list(combinations(members, 2))
-        return {
-            (i, j): self._make().fit(members[i].space, members[j].space, seed=seed)
-            for i, j in tqdm(pairs, "pairs", disable=not progress)
-        }
-
 
 def synchronise(
-    blocks: Mapping[tuple[str, str], Tensor],
-    widths: Mapping[str, int],
-    rank: int | None = None,
+    blocks: Mapping[tuple[str, str], Tensor], widths: Mapping[str, int]
 ) -> dict[str, Tensor]:
     r"""Frames $Q_i$ `(d_i, r)`, semi-orthogonal, with $Q_i Q_j^\top$ near block (i, j).
 
     The r leading eigenvectors of $D^{-1/2} M D^{-1/2}$, D the number of blocks in a
-    row of blocks, each block's `polar`. r is the largest width if not given. A block
+    row of blocks, each block's `polar`. r is the largest width. A block
     counts as its transpose for (j, i); where both are given, their mean. Raises
     DataError when blocks have other shapes or leave spaces unconnected.
     """
@@ -200,25 +184,27 @@ def synchronise(
             shape = tuple(block.shape)
             want = f"({widths[i]}, {widths[j]}), of two spaces"
             raise DataError(f"map {i} to {j} is {shape}, but must be {want}")
-    _check_connected(blocks, names)
     like = next(iter(blocks.values())).double()
     grid = {(i, i): torch.eye(widths[i]).to(like) for i in names}
     for i, j in blocks:
         twin = blocks[j, i].T if (j, i) in blocks else blocks[i, j]
         grid[i, j] = (blocks[i, j].double() + twin.double()) / 2
         grid[j, i] = grid[i, j].T
+    reached = {names[0]}
+    for _ in names:
+        reached |= {j for i, j in grid if i in reached}
+    if lost := ", ".join(name for name in names if name not in reached):
+        raise DataError(f"no chain of maps leads from {names[0]} to {lost}; add one")
     degree = {i: sum((i, j) in grid for j in names) for i in names}
-    rows = []
-    for i in names:
-        row = [
-            grid[i, j] / (degree[i] * degree[j]) ** 0.5
-            if (i, j) in grid
-            else like.new_zeros(widths[i], widths[j])
-            for j in names
-        ]
-        rows.append(torch.cat(row, dim=1))
+
+    def scaled(i: str, j: str) -> Tensor:
+        if (i, j) not in grid:
+            return like.new_zeros(widths[i], widths[j])
+        return grid[i, j] / (degree[i] * degree[j]) ** 0.5
+
+    rows = [torch.cat([scaled(i, j) for j in names], dim=1) for i in names]
     values, vectors = torch.linalg.eigh(torch.cat(rows))
-    rank = rank or max(widths.values())
+    rank = max(widths.values())
     leading = vectors[:, -rank:] * values[-rank:].clamp_min(0).sqrt()
     parts = leading.split([widths[i] for i in names])
     return {i: polar(q).float() for i, q in zip(names, parts, strict=True)}
@@ -255,15 +241,3 @@ def _block(map_: Translator, a: Member, b: Member) -> Tensor:
         weight = torch.linalg.solve(gram, x.T @ answers)
     block = a.root @ weight.to(a.root.device)
     return block / torch.linalg.matrix_norm(block, 2)
-
-
-def _check_connected(blocks: Mapping[tuple[str, str], Tensor], names: list) -> None:
-    reached, todo = set(), [names[0]]
-    while todo:
-        here = todo.pop()
-        reached.add(here)
-        near = {name for pair in blocks if here in pair for name in pair}
-        todo += near - reached
-    if len(reached) < len(names):
-        lost = ", ".join(name for name in names if name not in reached)
-        raise DataError(f"no chain of maps leads from {names[0]} to {lost}; add one")

@@ -31,6 +31,7 @@ from typing import TypeAlias
 
 import torch
 from torch import Generator, Tensor
+from tqdm.auto import tqdm
 
 from ..measure.neighbors import csls_topk, mean_topk, mutual_pairs, topk
 from ..spaces.files import DataError
@@ -39,10 +40,7 @@ from ..spaces.space import Space
 from .base import Rows, Translator, as_space
 from .linalg import correlation, random_orthogonal, whitening
 
-__all__ = [
-    "ALIGNED", "FAILED", "Diagnosis", "combined_score", "diagnose", "label_of",
-    "nearest_neighbor_score",
-]  # fmt: skip
+__all__ = ["ALIGNED", "FAILED", "Diagnosis", "diagnose", "label_of"]
 
 Map: TypeAlias = Translator | Callable[[Space], Tensor]
 
@@ -96,8 +94,6 @@ def diagnose(
     too high. At most `n` a side are drawn by `seed`; `other_seeds` are those of the
     same pair fitted with other seeds. Raises DataError for under 40 rows a side.
     """
-    from tqdm.auto import tqdm
-
     source, target = as_space(source, "source"), as_space(target, "target")
     generator, least = Generator().manual_seed(seed), min(source.n, target.n)
     if least < 4 * NEAR:
@@ -110,7 +106,9 @@ def diagnose(
     x, y = unit(rows.vectors - source.mean), unit(others.vectors - target.mean)
     with tqdm(total=3, desc="diagnose", disable=not progress) as bar:
         f = _direction(translator, rows, target.mean)
-        density = correlation(_densities(_white(x)), mean_topk(_white(f), _white(y)))
+        white = _white(x)
+        near = topk(white, white, NEAR + 1)[0][:, 1:]  # the first is the row itself
+        density = correlation(near.mean(dim=1), mean_topk(_white(f), _white(y), NEAR))
         bar.update()
         anchor, cycle, csls = _matched(x, f, y)
         bar.update()
@@ -168,7 +166,11 @@ def _matched(x: Tensor, f: Tensor, y: Tensor) -> tuple[float, float, float]:
     i, j = mutual_pairs(_white(f), _white(y), NEAR)
     anchor = correlation(x[i] @ x[i].T, y[j] @ y[j].T) if len(i) > NEAR else 0.0
     values, match = csls_topk(f, y, 1, NEAR)
-    home = torch.linalg.lstsq(_ridged(f), _padded(x, f.shape[1])).solution
+    # Rows that add a little ridge, so that a map that drops dimensions has an inverse.
+    n, d = f.shape
+    ridge = (1e-3 * n / d) ** 0.5 * torch.eye(d, device=f.device)
+    rows, wanted = torch.cat([f, ridge]), torch.cat([x, x.new_zeros(d, x.shape[1])])
+    home = torch.linalg.lstsq(rows, wanted).solution
     back = topk(unit(y[match[:, 0]] @ home), x, 1)[1][:, 0]
     cycle = 1 - (x * x[back]).sum(dim=1).mean().item()
     return anchor, cycle, values.mean().item()
@@ -183,17 +185,3 @@ def _direction(map_: Map, rows: Space, mean: Tensor) -> Tensor:
     # Unit rows around the target's mean; a zero row (the mean itself) stays one.
     translate = map_.translate if isinstance(map_, Translator) else map_
     return unit(translate(rows) - mean)
-
-
-def _densities(x: Tensor) -> Tensor:
-    return topk(x, x, NEAR + 1)[0][:, 1:].mean(dim=1)
-
-
-def _ridged(f: Tensor) -> Tensor:
-    # Rows that add a little ridge, so that a map that drops dimensions has an inverse.
-    ridge = (1e-3 * f.shape[0] / f.shape[1]) ** 0.5
-    return torch.cat([f, ridge * torch.eye(f.shape[1], device=f.device)])
-
-
-def _padded(x: Tensor, extra: int) -> Tensor:
-    return torch.cat([x, x.new_zeros(extra, x.shape[1])])

@@ -18,11 +18,14 @@ import torch
 from torch import Generator, Tensor
 
 from ..spaces.files import DataError
+from ..spaces.rows import check_shape
+from .linalg import sample_rows
 
 __all__ = ["Clusters", "kmeans", "kmeans_runs"]
 
 SEED_ROWS = 8  # rows per cluster that k-means++ draws from; more gains nothing
 BLOCK = 8192  # rows whose products with all means exist at a time
+TOLERANCE = 1e-4  # an iteration that gains a smaller share of the objective is the last
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,28 +44,26 @@ class Clusters:
 
 def kmeans(
     x: Tensor, n_clusters: int, *, generator: Generator, n_iter: int = 50,
-    init: Tensor | None = None, tolerance: float = 1e-4,
+    init: Tensor | None = None,
 ) -> Clusters:  # fmt: skip
     """Cluster unit rows `(n, d)`; `init` `(c, d)` are means to start from.
 
-    Stops after `n_iter`, or when the objective falls by less than a share of
-    `tolerance`. Raises DataError when there are fewer rows than clusters.
+    Stops after `n_iter`, or when the objective hardly falls. Raises DataError when
+    there are fewer rows than clusters.
 
     >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     >>> found = kmeans(x, 2, generator=Generator().manual_seed(0))
     >>> bool(found.labels[0] == found.labels[2] != found.labels[1])
     True
     """
-    many = kmeans_runs(
-        x, n_clusters, 1, generator=generator, n_iter=n_iter, tolerance=tolerance,
-        init=None if init is None else init[None],
-    )  # fmt: skip
+    start = None if init is None else init[None]
+    many = kmeans_runs(x, n_clusters, 1, generator=generator, n_iter=n_iter, init=start)
     return Clusters(many.centroids[0], many.labels[0], many.objective[0])
 
 
 def kmeans_runs(
     x: Tensor, n_clusters: int, n_runs: int, *, generator: Generator, n_iter: int = 50,
-    init: Tensor | None = None, tolerance: float = 1e-4,
+    init: Tensor | None = None,
 ) -> Clusters:  # fmt: skip
     """`n_runs` independent clusterings of the same rows as one program.
 
@@ -77,14 +78,13 @@ def kmeans_runs(
         means = _means(x, labels, distances, means)
         labels, distances = _nearest(x, square, means)
         before, objective = objective, distances.mean(dim=1)
-        if (before - objective <= tolerance * before).all():
+        if (before - objective <= TOLERANCE * before).all():
             break
     return Clusters(means, labels, objective)
 
 
 def _check(x: Tensor, n_clusters: int, runs: int, init: Tensor | None) -> None:
-    if x.ndim != 2:
-        raise DataError(f"rows of shape {tuple(x.shape)}, but (n, d) is needed")
+    check_shape(x, "rows")
     n, d = x.shape
     if n_clusters < 1 or runs < 1:
         raise DataError(f"{n_clusters} clusters in {runs} runs; at least 1 is needed")
@@ -100,9 +100,7 @@ def _plus_plus(x: Tensor, c: int, runs: int, generator: Generator) -> Tensor:
     # Each next seed is drawn with probability proportional to its squared distance from
     # the nearest seed so far. Random numbers come from the CPU, whatever the device, so
     # that one seed means one result.
-    take = max(SEED_ROWS * c, 2048)
-    if x.shape[0] > take:
-        x = x[torch.randperm(x.shape[0], generator=generator)[:take].to(x.device)]
+    x = sample_rows(x, max(SEED_ROWS * c, 2048), generator)
     n = x.shape[0]
     square = (x * x).sum(dim=1)
     chosen = torch.randint(n, (runs,), generator=generator).to(x.device)
@@ -135,14 +133,11 @@ def _nearest(x: Tensor, square: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _means(x: Tensor, labels: Tensor, distances: Tensor, old: Tensor) -> Tensor:
-    runs, c, d = old.shape
     # One index_add_ a run reads x once; a one-hot product would read it c times.
     total = torch.zeros_like(old)
-    count = torch.zeros(runs, c, device=x.device)
-    ones = torch.ones(x.shape[0], device=x.device)
-    for run in range(runs):
-        total[run].index_add_(0, labels[run], x)
-        count[run].index_add_(0, labels[run], ones)
+    for run, own in enumerate(labels):
+        total[run].index_add_(0, own, x)
+    count = torch.stack([own.bincount(minlength=old.shape[1]) for own in labels])
     means = total / count.clamp_min(1)[:, :, None]
     # A cluster that lost all its rows starts again at the rows that fit worst.
     for run in (count == 0).any(dim=1).nonzero().flatten().tolist():

@@ -9,7 +9,7 @@ mean_s) W); the scale is the mean distance of the target's rows from their mean.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from torch import Tensor
 
@@ -61,6 +61,8 @@ class LinearTranslator(CentredTranslator):
     name = "linear"
     layout = CentredTranslator.layout | {"weight": "st"}
 
+    maker: ClassVar[str] = "LinearTranslator.from_map(W, source, target)"
+
     weight: Tensor  # (d_s, d_t)
 
     @classmethod
@@ -90,10 +92,7 @@ class LinearTranslator(CentredTranslator):
 
     def _learn(self, x: Tensor, y: Tensor, seed: int, progress: bool) -> Learned:
         """W `(d_s, d_t)` and stages, from unit centred rows of both sides."""
-        raise DataError(
-            f"{self.name} learns nothing; use LinearTranslator.from_map(W, source, "
-            "target), or choose another method"
-        )
+        raise DataError(f"{self.name} has no `fit` of its own; use {self.maker}")
 
     def _fit(self, source: Space, target: Space, seed: int, progress: bool) -> Stages:
         (x, _), (y, _) = centred(source), centred(target)

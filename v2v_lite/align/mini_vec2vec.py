@@ -17,11 +17,11 @@ SciPy solves the assignment, as published; all else is matrix products.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import embedding_bag
+from tqdm.auto import tqdm
 
 from ..spaces.files import ConfigError
 from ..spaces.rows import unit
@@ -29,9 +29,6 @@ from .base import Clock, Stage, check_minima
 from .kmeans import kmeans
 from .linalg import procrustes, sample_rows
 from .linear import Learned, LinearTranslator
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
 __all__ = ["MiniConfig", "MiniVec2Vec", "match_two_opt"]
 
@@ -60,8 +57,8 @@ class MiniConfig:
 
     def __post_init__(self) -> None:
         check_minima(
-            self, n_runs=1, sample_size=2, n_clusters=2, n_init=1, n_neighbors=1,
-            refine_iters=0, batch_size=2, fine_clusters=2,
+            self, sample_size=2, n_clusters=2, refine_iters=0, batch_size=2,
+            fine_clusters=2,
         )  # fmt: skip
         if not 0 <= self.blend < 1:
             raise ConfigError(f"blend = {self.blend}; a share of the old map below 1")
@@ -77,15 +74,15 @@ class MiniVec2Vec(LinearTranslator):
         self.config = config or MiniConfig()
 
     def _learn(self, x: Tensor, y: Tensor, seed: int, progress: bool) -> Learned:
-        from tqdm.auto import tqdm
-
         c, generator = self.config, Generator().manual_seed(seed)
         clock, stages = Clock(), list[Stage]()
         total = c.n_runs + c.refine_iters + 2
         with tqdm(total=total, desc="mini", disable=not progress) as bar:
             anchors_a, anchors_b, reached = _anchors(x, y, c, generator, bar)
             stages.append(clock.stage("anchors", reached))
-            weight, reached = _initial_map(x, y, anchors_a, anchors_b, c, generator)
+            rows, pool = (sample_rows(z, c.sample_size, generator) for z in (x, y))
+            relative = unit(rows @ anchors_a.T), unit(pool @ anchors_b.T)
+            weight, reached = _procrustes_on_pseudo_pairs(rows, *relative, pool, c)
             bar.update()
             stages.append(clock.stage("initial map", reached))
             if c.refine_iters:
@@ -132,21 +129,9 @@ def match_two_opt(
     a, b = kernel_a.double().cpu().numpy(), kernel_b.double().cpu().numpy()
     seed = int(torch.randint(2**31, (1,), generator=generator))
     options = {"maximize": True, "rng": np.random.default_rng(seed)}
-    found = [
-        quadratic_assignment(a, b, method="2opt", options=options)
-        for _ in range(n_init)
-    ]
+    found = [quadratic_assignment(a, b, "2opt", options) for _ in range(n_init)]
     best = max(found, key=lambda result: result.fun)
     return torch.as_tensor(best.col_ind, device=kernel_b.device), float(best.fun)
-
-
-def _initial_map(
-    x: Tensor, y: Tensor, anchors_a: Tensor, anchors_b: Tensor, c: MiniConfig,
-    generator: Generator,
-) -> tuple[Tensor, float]:  # fmt: skip
-    rows, pool = (sample_rows(z, c.sample_size, generator) for z in (x, y))
-    relative = unit(rows @ anchors_a.T), unit(pool @ anchors_b.T)
-    return _procrustes_on_pseudo_pairs(rows, *relative, pool, c)
 
 
 def _refine(

@@ -25,26 +25,23 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import pad
+from tqdm.auto import tqdm
 
-from ..measure.neighbors import topk
-from ..spaces.files import ConfigError, DataError
+from ..measure.neighbors import check_widths, topk
 from ..spaces.rows import unit
 from ..spaces.space import Space
 from .base import Clock, Stages, Translator, centred, check_minima
 from .linalg import sample_rows
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
-
 __all__ = [
     "EarthMover", "EntropicGromov", "GromovWasserstein", "Hungarian", "PlanTranslator",
-    "Sinkhorn", "TransportConfig", "sinkhorn", "uniform",
+    "Sinkhorn", "TransportConfig", "sinkhorn",
 ]  # fmt: skip
 
 Array: TypeAlias = np.ndarray
@@ -65,9 +62,7 @@ class TransportConfig:
     n_init: int = 2
 
     def __post_init__(self) -> None:
-        check_minima(self, sample_size=2, n_neighbors=1, n_init=1)
-        if not self.epsilon > 0:
-            raise ConfigError(f"epsilon = {self.epsilon}; it must be above 0")
+        check_minima(self, sample_size=2, n_neighbors=1, n_init=1, epsilon=1e-6)
 
 
 class PlanTranslator(Translator):
@@ -92,8 +87,6 @@ class PlanTranslator(Translator):
         """The plan `(n, m)` between two samples, and the objective it reached."""
 
     def _fit(self, source: Space, target: Space, seed: int, progress: bool) -> Stages:
-        from tqdm.auto import tqdm
-
         clock, generator = Clock(), Generator().manual_seed(seed)
         with tqdm(desc=self.name, disable=not progress) as bar:
             a, b = (self._sample(space, generator) for space in (source, target))
@@ -115,9 +108,10 @@ class PlanTranslator(Translator):
         mean, known, projected = (
             z.to(rows.device) for z in (self.source_mean, self.rows, self.projected)
         )
-        cosine, near = topk(
-            _safe(rows - mean), known, min(self.n_neighbors, len(known))
-        )
+        rows = rows - mean
+        # The mean itself, as a row, has no direction, which topk refuses: any will do.
+        rows = rows + (rows == 0).all(dim=1, keepdim=True)
+        cosine, near = topk(rows, known, min(self.n_neighbors, len(known)))
         weight = 1 / ((2 - 2 * cosine).clamp_min(0) + SOFT)
         return unit(torch.einsum("nk,nkd->nd", weight, projected[near]))
 
@@ -141,9 +135,7 @@ class CrossTranslator(PlanTranslator):
         x, y = a.vectors, b.vectors
         if self.premap is not None:
             x = self.premap.translate(a)
-            if x.shape[1] != y.shape[1]:
-                shapes = f"{x.shape[1]} dimensions, but the target has {y.shape[1]}"
-                raise DataError(f"premap leads to {shapes}; fit it on this pair")
+            check_widths(x, y, "premap's rows", "the target's", "fit it on this pair")
         width = max(x.shape[1], y.shape[1])
         x, y = (pad(z, (0, width - z.shape[1])).double() for z in (x, y))
         cost = (1 - x @ y.T).cpu().numpy()
@@ -173,7 +165,7 @@ class EarthMover(CrossTranslator):
     def _solve(self, cost: Array) -> Array:
         import ot
 
-        return ot.emd(*uniform(*cost.shape), cost, numItermax=10_000_000)
+        return ot.emd([], [], cost, numItermax=10_000_000)  # []: equal weights
 
 
 class Sinkhorn(CrossTranslator):
@@ -211,9 +203,8 @@ class GromovWasserstein(PlanTranslator):
         import ot
 
         plan, log = ot.gromov.gromov_wasserstein(
-            d_x, d_y, *uniform(len(d_x), len(d_y)), "square_loss", symmetric=True,
-            log=True, G0=start, max_iter=200,
-        )  # fmt: skip
+            d_x, d_y, symmetric=True, log=True, G0=start, max_iter=200
+        )
         return plan, float(log["gw_dist"])
 
 
@@ -232,9 +223,10 @@ class EntropicGromov(GromovWasserstein):
     def _descend(self, d_x: Array, d_y: Array, start: Array | None) -> Plan:
         # POT's own loop (mirror descent) takes no stabilised Sinkhorn, and its plain
         # one underflows at temperatures low enough to find anything.
+        from ot import unif
         from ot.gromov import gwggrad, gwloss, init_matrix
 
-        p, q = uniform(len(d_x), len(d_y))
+        p, q = unif(len(d_x)), unif(len(d_y))
         parts = init_matrix(d_x, d_y, p, q, "square_loss")
         plan = np.outer(p, q) if start is None else start
         for _ in range(self.N_ITER):
@@ -243,11 +235,6 @@ class EntropicGromov(GromovWasserstein):
             if np.abs(plan - old).sum() < 1e-4:
                 break
         return plan, float(gwloss(*parts, plan))
-
-
-def uniform(n: int, m: int) -> tuple[Array, Array]:
-    """Equal weights of n and of m rows."""
-    return np.full(n, 1 / n), np.full(m, 1 / m)
 
 
 def sinkhorn(cost: Array, epsilon: float, n_iter: int) -> Array:
@@ -259,14 +246,9 @@ def sinkhorn(cost: Array, epsilon: float, n_iter: int) -> Array:
     cost = cost - cost.min(axis=1, keepdims=True)
     cost -= cost.min(axis=0, keepdims=True)
     return ot.sinkhorn(
-        *uniform(*cost.shape), cost, epsilon, method="sinkhorn_stabilized",
-        numItermax=n_iter, stopThr=1e-7, warn=False,
+        [], [], cost, epsilon, method="sinkhorn_stabilized", numItermax=n_iter,
+        stopThr=1e-7, warn=False,
     )  # fmt: skip
-
-
-def _safe(rows: Tensor) -> Tensor:
-    # The mean itself, as a row, has no direction, which topk refuses: any will do.
-    return torch.where(rows.abs().amax(dim=1, keepdim=True) > 0, rows, rows + 1)
 
 
 def _start(k: int, d_x: Array, d_y: Array, generator: Generator) -> Array | None:
@@ -274,11 +256,10 @@ def _start(k: int, d_x: Array, d_y: Array, generator: Generator) -> Array | None
 
     if k == 0:
         return None
-    weights = uniform(len(d_x), len(d_y))
     if k == 1:
-        return ot.emd(*weights, _profiles(d_x, d_y))
+        return ot.emd([], [], _profiles(d_x, d_y))
     noise = torch.empty(len(d_x), len(d_y), dtype=torch.float64)
-    return ot.sinkhorn(*weights, noise.exponential_(generator=generator).numpy(), 1.0)
+    return ot.sinkhorn([], [], noise.exponential_(generator=generator).numpy(), 1.0)
 
 
 def _distances(space: Space) -> Array:

@@ -8,9 +8,12 @@ upper bound.
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
+from tqdm.auto import trange
 
 from ..spaces.rows import unit
 from ..spaces.space import Space
@@ -111,9 +114,8 @@ class MLP(CentredTranslator):
     name = "mlp"
     paired = True
     min_rows = 2
-    layout = CentredTranslator.layout | {
-        "hidden": "sh", "bias": "h", "out": "ht", "skip": "st"
-    }  # fmt: skip
+    NET: ClassVar = {"hidden": "sh", "bias": "h", "out": "ht", "skip": "st"}
+    layout = CentredTranslator.layout | NET
     WIDTH, EPOCHS, BATCH, LR = 512, 8, 256, 2e-3
 
     hidden: Tensor  # (d_s, h)
@@ -124,29 +126,15 @@ class MLP(CentredTranslator):
     def _fit(self, source: Space, target: Space, seed: int, progress: bool) -> Stages:
         clock, generator = Clock(), Generator().manual_seed(seed)
         (x, _), (y, _) = centred(source), centred(target)
-        net = _initial(source.d, self.WIDTH, target.d, generator, x.device)
-        cosine = self._train(net, x, y, generator, progress)
-        for key, tensor in net.items():
-            setattr(self, key, tensor.detach())
-        self._centre_on(source, target)
-        return [clock.stage("mean cosine of the pairs", cosine)]
-
-    def _train(
-        self, net: dict[str, Tensor], x: Tensor, y: Tensor, generator: Generator,
-        progress: bool,
-    ) -> float:  # fmt: skip
-        from tqdm.auto import trange
-
-        for tensor in net.values():
-            tensor.requires_grad_(True)
+        net = _initial(source.d, self.WIDTH, target.d, generator)
+        net = {key: tensor.to(x.device).requires_grad_() for key, tensor in net.items()}
         optimiser = torch.optim.Adam(net.values(), lr=self.LR)
-        batches = -(-x.shape[0] // self.BATCH)
-        steps = self.EPOCHS * batches
+        steps = self.EPOCHS * math.ceil(len(x) / self.BATCH)
         cooling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         total = torch.zeros((), device=x.device)
         for _ in trange(self.EPOCHS, desc="mlp", disable=not progress, leave=False):
             total.zero_()
-            order = torch.randperm(x.shape[0], generator=generator).to(x.device)
+            order = torch.randperm(len(x), generator=generator).to(x.device)
             for rows in order.split(self.BATCH):
                 cosine = (_forward(net, x[rows]) * y[rows]).sum(dim=1)
                 optimiser.zero_grad()
@@ -154,26 +142,25 @@ class MLP(CentredTranslator):
                 optimiser.step()
                 cooling.step()
                 total += cosine.detach().sum()
-        return total.item() / x.shape[0]
+        for key, tensor in net.items():
+            setattr(self, key, tensor.detach())
+        self._centre_on(source, target)
+        return [clock.stage("mean cosine of the pairs", total.item() / len(x))]
 
     def _direction(self, x: Tensor) -> Tensor:
-        keys = ("hidden", "bias", "out", "skip")
-        net = {key: getattr(self, key).to(x.device) for key in keys}
+        net = {key: getattr(self, key).to(x.device) for key in self.NET}
         return _forward(net, unit(x))
 
 
 def _initial(
-    d_source: int, width: int, d_target: int, generator: Generator, device: torch.device
+    d_source: int, width: int, d_target: int, generator: Generator
 ) -> dict[str, Tensor]:
-    def normal(d_in: int, d_out: int, gain: float) -> Tensor:
-        scale = gain / math.sqrt(d_in)
-        return (torch.randn(d_in, d_out, generator=generator) * scale).to(device)
-
+    normal, root = partial(torch.randn, generator=generator), math.sqrt(d_source)
     return {
-        "hidden": normal(d_source, width, math.sqrt(2)),
-        "bias": torch.zeros(width, device=device),
-        "out": torch.zeros(width, d_target, device=device),  # starts as a linear map
-        "skip": normal(d_source, d_target, 1.0),
+        "hidden": normal(d_source, width) * (math.sqrt(2) / root),
+        "bias": torch.zeros(width),
+        "out": torch.zeros(width, d_target),  # starts as a linear map
+        "skip": normal(d_source, d_target) * (1 / root),
     }
 
 

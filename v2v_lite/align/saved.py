@@ -12,14 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
+from ..spaces import headers
 from ..spaces.files import DataError, atomic, write_json
-from ..spaces.headers import (
-    check_header,
-    is_plain_text,
-    read_header,
-    read_tensors,
-    write_tensors,
-)
+from ..spaces.headers import is_plain_text
 
 __all__ = ["DIAGNOSIS", "FORMAT", "HEADER", "WEIGHTS", "check_tensors", "read", "write"]
 
@@ -48,7 +43,7 @@ def write(folder: Path, tensors: dict[str, Tensor], header: dict) -> None:
     """
     header = {"format": FORMAT, **header}
     with atomic(folder / WEIGHTS) as temporary:
-        write_tensors(temporary, tensors, header)
+        headers.write_tensors(temporary, tensors, header)
         (folder / DIAGNOSIS).unlink(missing_ok=True)
     write_json(folder / HEADER, header)
 
@@ -58,18 +53,17 @@ def read(folder: Path) -> tuple[dict[str, Tensor], dict]:
 
     Fields that older versions did not write get their defaults.
     """
-    read_header(folder / HEADER, SCHEMA)
-    tensors, about = read_tensors(folder / WEIGHTS)
+    headers.read_header(folder / HEADER, SCHEMA)
+    tensors, about = headers.read_tensors(folder / WEIGHTS)
+    about = headers.check_header(about, SCHEMA, folder / WEIGHTS, AGAIN)
     defaults = {"source": "unknown", "target": "unknown", "seed": 0, "history": []}
-    return tensors, defaults | check_header(about, SCHEMA, folder / WEIGHTS, AGAIN)
+    return tensors, defaults | about
 
 
 def check_tensors(
-    tensors: Mapping[str, Tensor],
-    layout: Mapping[str, str],
-    widths: tuple[int, int],
+    tensors: Mapping[str, Tensor], layout: Mapping[str, str], widths: tuple[int, int],
     where: Path,
-) -> None:
+) -> None:  # fmt: skip
     """DataError unless all tensors are finite and those of `layout` have its shapes.
 
     A letter stands for a dimension: s and t the two widths, others any size, the same

@@ -22,10 +22,10 @@ keeps what all of them say, and the batches' own accidents cancel.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor
+from tqdm.auto import tqdm
 
 from ..spaces.files import ConfigError
 from ..spaces.rows import unit
@@ -34,9 +34,6 @@ from .base import Clock, check_minima
 from .linalg import sample_rows, whitening
 from .linear import Learned, LinearTranslator
 from .sinkhorn import reduced_precision_matmul, scalings
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
 __all__ = [
     "PHASES", "Phase", "SelfLearn", "SelfLearnConfig", "SharedSubspace",
@@ -57,11 +54,9 @@ class Phase:
     ema_decay: float
 
     def __post_init__(self) -> None:
-        check_minima(self, n_iter=0, batch_size=2)
-        if self.temperature <= 0 or not 0 <= self.ema_decay < 1:
-            raise ConfigError(
-                f"{self}: temperature must be > 0 and ema_decay in [0, 1)"
-            )
+        check_minima(self, n_iter=0, batch_size=2, temperature=1e-6)
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"ema_decay = {self.ema_decay} must be in [0, 1)")
 
 
 PHASES = (
@@ -98,9 +93,7 @@ class SelfLearnConfig:
     n_init: int = 2
 
     def __post_init__(self) -> None:
-        check_minima(self, sinkhorn_iters=1, n_init=1)
-        if self.shrinkage_rows <= 0:
-            raise ConfigError(f"shrinkage_rows = {self.shrinkage_rows} must be > 0")
+        check_minima(self, sinkhorn_iters=1, n_init=1, shrinkage_rows=1e-6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,8 +131,6 @@ class SelfLearn(LinearTranslator):
         self.config = config or SelfLearnConfig()
 
     def _learn(self, x: Tensor, y: Tensor, seed: int, progress: bool) -> Learned:
-        from tqdm.auto import tqdm
-
         c, generator = self.config, Generator().manual_seed(seed)
         *early, last = c.phases or (None,)
         n_init = c.n_init if early else 1
@@ -180,6 +171,7 @@ def self_learn(
     Returns the new shared directions and the objective: the mean over the last round's
     plan of the features' cosine, tr(P' phi psi').
     """
+    bar = tqdm(disable=True) if bar is None else bar
     average: Tensor | None = None
     b: Tensor | None = None
     objective = 0.0
@@ -203,8 +195,7 @@ def self_learn(
             cross = phase.ema_decay * average + (1 - phase.ema_decay) * cross
         average = cross
         shared = SharedSubspace.of(cross)
-        if bar is not None:
-            bar.update()
+        bar.update()
     return shared, objective
 
 

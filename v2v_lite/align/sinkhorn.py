@@ -27,7 +27,7 @@ def sinkhorn_plan(similarity: Tensor, temperature: float, n_iter: int) -> Tensor
     """
     if not temperature > 0 or n_iter < 1:
         raise DataError(
-            f"temperature = {temperature} must be above 0 and n_iter = {n_iter} >= 1"
+            f"temperature = {temperature} and n_iter = {n_iter} must be > 0"
         )
     kernel = similarity.sub_(1).div_(temperature).exp_()
     a, b = scalings(kernel, n_iter)

@@ -53,12 +53,11 @@ class Attributes(base.Command):
             base.ensure_writable(self.out, self.vectors, self.labels, ending=".json")
         model = v2v.align.Translator.load(self.translator)
         if self.labels:
-            labels = v2v.privacy.read_described(self.labels)
+            labels = v2v.privacy.attributes.read_described(self.labels)
         elif self.vectors in SETS:
             labels = v2v.spaces.load_documents(self.vectors).labels
         else:
             raise base.UsageError("no labels; give --labels FILE with descriptions")
-        v2v.privacy.check_labels(labels)
         rows = self._rows(model)
         encoder = self.encoder or model.target_name
         words = v2v.privacy.label_vectors(

@@ -18,7 +18,8 @@ from ..spaces.rows import check_rows
 from ..spaces.space import Space
 
 __all__ = [
-    "Rows", "as_unit_rows", "blocks", "csls_topk", "mean_topk", "mutual_pairs", "topk",
+    "Rows", "as_unit_rows", "blocks", "check_widths", "csls_topk", "mean_topk",
+    "mutual_pairs", "topk",
 ]  # fmt: skip
 
 Rows: TypeAlias = Space | Tensor | np.ndarray | Sequence
@@ -88,18 +89,24 @@ def blocks(n: int, block: int) -> Iterator[slice]:
     return (slice(i, min(i + block, n)) for i in range(0, n, block))
 
 
-def as_unit_rows(x: Rows, name: str) -> Tensor:
-    """`(n, d)` float32 unit rows of a space, a tensor or an array; DataError if bad."""
-    return x.vectors if isinstance(x, Space) else check_rows(x, name)
+def as_unit_rows(x: Rows, name: str, scale: bool = True) -> Tensor:
+    """`(n, d)` float32 unit rows of a space, a tensor or an array; DataError if bad.
+
+    With `scale=False` only a Space's rows are of length one, others stay as they are.
+    """
+    return x.vectors if isinstance(x, Space) else check_rows(x, name, unit_rows=scale)
+
+
+def check_widths(x: Tensor, y: Tensor, a: str, b: str, mend: str) -> None:
+    """DataError unless x and y, which it calls `a` and `b`, are rows of one width."""
+    if x.shape[1] != y.shape[1]:
+        raise DataError(f"{a} are {x.shape[1]}-d and {b} {y.shape[1]}-d; {mend}")
 
 
 def _pair(queries: Rows, keys: Rows) -> tuple[Tensor, Tensor]:
     x, y = as_unit_rows(queries, "queries"), as_unit_rows(keys, "keys")
-    if x.shape[1] != y.shape[1]:
-        raise DataError(
-            f"queries are {x.shape[1]}-d and keys {y.shape[1]}-d; only rows of one "
-            "space can be compared, so translate one side first"
-        )
+    mend = "only rows of one space can be compared, so translate one side first"
+    check_widths(x, y, "queries", "keys", mend)
     return x, y.to(x.device)
 
 
@@ -115,32 +122,31 @@ def _search(
     values = x.new_empty(x.shape[0], k)
     index = torch.empty(x.shape[0], k, dtype=torch.int64, device=x.device)
     for rows in blocks(x.shape[0], block):
-        best: tuple[Tensor, Tensor] | None = None
+        best = x.new_empty(len(x[rows]), 0), index[rows, :0]
         for columns in blocks(y.shape[0], block):
             sims = x[rows] @ y[columns].T
             if penalty is not None:
                 sims.mul_(2).sub_(penalty[columns])
-            best = _merge(best, sims, columns.start, k)
-        assert best is not None  # there is a key: k >= 1 was checked
+            best = _merge(*best, sims, columns.start, k)
         values[rows], index[rows] = best
     return values, index
 
 
 def _merge(
-    best: tuple[Tensor, Tensor] | None, sims: Tensor, start: int, k: int
+    best: Tensor, index: Tensor, sims: Tensor, start: int, k: int
 ) -> tuple[Tensor, Tensor]:
+    # The k largest of the `best` so far and of a block that begins at column `start`.
     # max is several times faster than topk(1), and k = 1 is what matching asks for.
     if k == 1:
         new, at = sims.max(dim=1, keepdim=True)
     else:
         new, at = sims.topk(min(k, sims.shape[1]), dim=1)
     at += start
-    if best is None:
+    if not best.shape[1]:
         return new, at
-    values, order = torch.cat([best[0], new], 1).topk(
-        min(k, best[0].shape[1] + new.shape[1]), dim=1
-    )
-    return values, torch.cat([best[1], at], 1).gather(1, order)
+    both = torch.cat([best, new], dim=1)
+    values, order = both.topk(min(k, both.shape[1]), dim=1)
+    return values, torch.cat([index, at], dim=1).gather(1, order)
 
 
 def _local_densities(x: Tensor, y: Tensor, k: int, block: int) -> tuple[Tensor, Tensor]:

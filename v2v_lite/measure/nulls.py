@@ -12,24 +12,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import torch
 from torch import Generator, Tensor
+from tqdm.auto import tqdm
 
 from ..spaces.files import DataError
-from ..spaces.rows import check_rows
 from ..spaces.space import Space
 from ..spaces.splits import check_same_texts
-from .neighbors import Rows
+from .neighbors import Rows, as_unit_rows
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
-
-__all__ = [
-    "Gen", "Measure", "Order", "Similarity", "check_null", "evaluate", "measure",
-    "no_chance", "permutation_test",
-]  # fmt: skip
+__all__ = ["Gen", "Measure", "Order", "Similarity", "evaluate", "measure", "no_chance"]
 
 Gen: TypeAlias = Generator | None
 Order: TypeAlias = Tensor | None  # a permutation (n,) of rows; None: as they are
@@ -129,34 +123,12 @@ def no_chance(a: object, b: object) -> float:
     return 0.0
 
 
-def permutation_test(
-    measure: Measure, a: Any, b: Any, n: int, k: int, permutations: int = 0,
-    generator: Generator | None = None, bar: tqdm | None = None,
-) -> Similarity:  # fmt: skip
-    """A measure's value for the features of two sides, with its permutation null.
-
-    Raises DataError for a negative number of permutations, or some without a generator.
-    """
-    check_null(permutations, generator)
-    value = measure.value(a, b, None)
-    null = torch.empty(permutations, dtype=torch.float64)
-    for i in range(permutations):
-        null[i] = measure.value(a, b, torch.randperm(n, generator=generator))
-        if bar is not None:
-            bar.update()
-    chance = None if measure.chance is None else measure.chance(a, b)
-    head = (measure.name, value, n, k if measure.local else None, chance)
-    return Similarity(*head, *_calibrated(null, value, measure.best))
-
-
 def evaluate(
     measures: Sequence[Measure], a: Rows, b: Rows, k: int, permutations: int,
     generator: Gen, progress: bool = False,
 ) -> tuple[Similarity, ...]:  # fmt: skip
     """Several measures of one pair of sides; what they share is computed once."""
-    from tqdm.auto import tqdm
-
-    check_null(permutations, generator)
+    _check_null(permutations, generator)
     x, y = _rows(a, "a"), _rows(b, "b")
     n = _check_pair(x, y, k)
     if isinstance(a, Space) and isinstance(b, Space):
@@ -168,15 +140,20 @@ def evaluate(
             if measure.features not in sides:
                 sides[measure.features] = measure.features(x, k), measure.features(y, k)
             both = sides[measure.features]
-            found.append(
-                permutation_test(measure, *both, n, k, permutations, generator, bar)
-            )
+            value = measure.value(*both, None)
             bar.update()
+            null = torch.empty(permutations, dtype=torch.float64)
+            for i in range(permutations):
+                null[i] = measure.value(*both, torch.randperm(n, generator=generator))
+                bar.update()
+            chance = None if measure.chance is None else measure.chance(*both)
+            head = (measure.name, value, n, k if measure.local else None, chance)
+            found.append(Similarity(*head, *_calibrated(null, value, measure.best)))
     return tuple(found)
 
 
 def _rows(x: Rows, name: str) -> Tensor:
-    rows = x.vectors if isinstance(x, Space) else check_rows(x, name, unit_rows=False)
+    rows = as_unit_rows(x, name, scale=False)
     if torch.equal(rows.amax(dim=0), rows.amin(dim=0)):
         raise DataError(f"{name}: all rows are alike; nothing lies near or far")
     return rows.detach()
@@ -194,8 +171,7 @@ def _check_pair(x: Tensor, y: Tensor, k: int) -> int:
     return n
 
 
-def check_null(permutations: int, generator: Generator | None) -> None:
-    """DataError unless this number of permutations can be drawn."""
+def _check_null(permutations: int, generator: Gen) -> None:
     if permutations < 0:
         raise DataError(f"permutations = {permutations}; 0 leaves the null out")
     if permutations and generator is None:

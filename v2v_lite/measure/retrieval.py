@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from ..spaces.files import DataError
-from ..spaces.rows import check_rows, unit
-from ..spaces.space import Space
+from ..spaces.rows import unit
 from .estimate import Estimate
-from .neighbors import BLOCK, Rows, blocks
+from .neighbors import BLOCK, Rows, as_unit_rows, blocks
 
 __all__ = ["Estimate", "Score", "score"]
 
@@ -73,7 +72,9 @@ def score(
     >>> result.pool, round(result.top1.mean, 2), round(result.rank.mean, 2)
     (3, 0.33, 2.33)
     """
-    x, y = _checked(translated, "translated"), _checked(target, "target")
+    # Not brought to length one here: that would copy the pool. Blocks are, one by one.
+    x = as_unit_rows(translated, "translated", scale=False).detach()
+    y = as_unit_rows(target, "target", scale=False).detach()
     _check_pair(x, y)
     if rank_by not in ("centred", "cosine"):
         raise DataError(f"rank_by = {rank_by!r}; choose 'centred' or 'cosine'")
@@ -82,18 +83,16 @@ def score(
     zero = torch.zeros_like(centre)
     plain = _paired_cosines(x, y, zero, block)
     centred = _paired_cosines(x, y, centre, block)
-    if rank_by == "centred":
-        ranks = _count_ranks(x, y, centre, centred, block, progress)
-    else:
-        ranks = _count_ranks(x, y, zero, plain, block, progress)
-    return _summary(plain, centred, ranks)
-
-
-def _checked(rows: Rows, name: str) -> Tensor:
-    # Not brought to length one here: that would copy the pool. Blocks are, one by one.
-    if isinstance(rows, Space):
-        return rows.vectors
-    return check_rows(rows, name, unit_rows=False).detach()
+    origin, true = (centre, centred) if rank_by == "centred" else (zero, plain)
+    ranks = _count_ranks(x, y, origin, true, block, progress)
+    return Score(
+        pool=len(ranks),
+        cosine=Estimate.of(plain),
+        centred_cosine=Estimate.of(centred),
+        **{f"top{k}": Estimate.of(ranks <= k) for k in TOP},
+        rank=Estimate.of(ranks),
+        foscttm=Estimate.of((ranks - 1) / (len(ranks) - 1)),
+    )
 
 
 def _check_pair(x: Tensor, y: Tensor) -> None:
@@ -126,12 +125,11 @@ def _prepared(rows: Tensor, centre: Tensor) -> Tensor:
 
 
 def _paired_cosines(x: Tensor, y: Tensor, centre: Tensor, block: int) -> Tensor:
-    return torch.cat(
-        [
-            (_prepared(x[rows], centre) * _prepared(y[rows], centre)).sum(dim=1)
-            for rows in blocks(x.shape[0], block)
-        ]
+    products = (
+        _prepared(x[rows], centre) * _prepared(y[rows], centre)
+        for rows in blocks(x.shape[0], block)
     )
+    return torch.cat([product.sum(dim=1) for product in products])
 
 
 def _count_ranks(
@@ -151,15 +149,3 @@ def _count_ranks(
             # Compared in place and summed as floats: half the time of summing booleans.
             ranks[rows] += sims.ge_(bar).sum(dim=1).long()
     return ranks
-
-
-def _summary(plain: Tensor, centred: Tensor, ranks: Tensor) -> Score:
-    n = ranks.shape[0]
-    return Score(
-        pool=n,
-        cosine=Estimate.of(plain),
-        centred_cosine=Estimate.of(centred),
-        **{f"top{k}": Estimate.of(ranks <= k) for k in TOP},
-        rank=Estimate.of(ranks),
-        foscttm=Estimate.of((ranks - 1) / (n - 1)),
-    )

@@ -47,7 +47,7 @@ class AdaptConfig:
     batch_size: int = 4096
 
     def __post_init__(self) -> None:
-        check_minima(self, n_iter=1, batch_size=1, temperature=1e-6, ridge=1e-6)
+        check_minima(self, temperature=1e-6, ridge=1e-6)
         check_minima(self, new_cross_weight=0, new_covariance_weight=0)
 
 
@@ -72,14 +72,9 @@ def recentre_translator(
 
 
 def adapt(
-    model: LinearTranslator,
-    stolen: Rows,
-    own: Rows,
-    source: Rows,
-    target: Rows,
-    config: AdaptConfig | None = None,
-    seed: int = 0,
-) -> LinearTranslator:
+    model: LinearTranslator, stolen: Rows, own: Rows, source: Rows, target: Rows,
+    config: AdaptConfig | None = None, seed: int = 0,
+) -> LinearTranslator:  # fmt: skip
     r"""A new translator: self-learning continued on `stolen` and `own` rows.
 
     `source` and `target` are the rows that `model` was fitted on. Coordinates are

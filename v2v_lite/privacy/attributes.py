@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ..measure.estimate import Estimate
-from ..measure.neighbors import Rows, as_unit_rows, csls_topk
+from ..measure.neighbors import Rows, as_unit_rows, check_widths, csls_topk
 from ..measure.retrieval import TIE
 from ..spaces.documents import Label
 from ..spaces.files import DataError, parsing, read_json
@@ -32,17 +32,14 @@ from ..spaces.headers import check_header
 from ..spaces.rows import unit
 
 __all__ = [
-    "PROMPTS", "AttributeLeakage", "attribute_leakage", "baselines", "check_labels",
-    "label_vectors", "read_described", "scores",
+    "PROMPTS", "AttributeLeakage", "attribute_leakage", "baselines", "label_vectors",
+    "read_described", "scores",
 ]  # fmt: skip
 
 #: Phrasings of one label; their vectors are averaged.
 PROMPTS = (
-    "{description}",
-    "{name}: {description}",
-    "{name}",
-    "This text is about {name}.",
-)
+    "{description}", "{name}: {description}", "{name}", "This text is about {name}.",
+)  # fmt: skip
 Correction = Literal["none", "csls", "standard"]
 
 
@@ -85,7 +82,11 @@ def read_described(path: str | os.PathLike[str]) -> tuple[Label, ...]:
     path = Path(path)
     if path.suffix == ".json":
         entries = check_header(read_json(path), {}, path, "give {label: description}")
-        found = [_described(key, entry) for key, entry in entries.items()]
+        found = []
+        for key, entry in entries.items():
+            about = entry if isinstance(entry, dict) else {"description": entry}
+            name, words = (about.get(part) or "" for part in ("name", "description"))
+            found.append(Label(key, str(name or key), str(words)))
     elif path.suffix == ".csv":
         needed = 'a CSV file in UTF-8 with a column "label"'
         with parsing(path, needed), open(path, encoding="utf-8", newline="") as file:
@@ -94,42 +95,30 @@ def read_described(path: str | os.PathLike[str]) -> tuple[Label, ...]:
         found = [Label(name, name, words) for name, _, words in parts]
     else:
         raise DataError(f"{path}: labels are read from .json or .csv")
-    return check_labels(found, str(path))
+    return _checked(found, str(path))
 
 
-def _described(key: str, entry: object) -> Label:
-    about = entry if isinstance(entry, dict) else {"description": entry}
-    return Label(
-        key, str(about.get("name") or key), str(about.get("description") or "")
-    )
-
-
-def check_labels(labels: Sequence[Label], where: str = "labels") -> tuple[Label, ...]:
-    """`labels` as a tuple; DataError for fewer than two or one not described."""
+def _checked(labels: Sequence[Label], where: str = "labels") -> tuple[Label, ...]:
     if len(labels) < 2:
         raise DataError(f"{where}: {len(labels)} labels, but at least 2 are needed")
     for label in labels:
         if not label.description.strip():
-            raise DataError(
-                f"{where}: label {label.key!r} has no description; add one in words"
-            )
+            raise DataError(f"{where}: label {label.key!r} has no description; add one")
     return tuple(labels)
 
 
 def label_vectors(
-    labels: Sequence[Label],
-    encode: Callable[[list[str]], Rows],
+    labels: Sequence[Label], encode: Callable[[list[str]], Rows],
     prompts: Sequence[str] = PROMPTS,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     r"""`(L, d)` unit rows: the mean of each label's phrasings under the encoder.
 
     $l_j = \mathrm{unit}(\sum_p M_2(\text{prompt}_p(j)))$. A prompt may name {name} and
     {description}. Raises DataError for a label without a description.
     """
-    check_labels(labels)
     texts = [
         prompt.format(name=label.name, description=label.description)
-        for label in labels
+        for label in _checked(labels)
         for prompt in prompts
     ]
     rows = as_unit_rows(encode(texts), "labels")
@@ -149,11 +138,8 @@ def scores(
     DataError for other widths, fewer than two rows or labels, and bad rows.
     """
     x, y = as_unit_rows(z, "translations"), as_unit_rows(labels, "labels")
-    if x.shape[1] != y.shape[1]:
-        raise DataError(
-            f"translations are {x.shape[1]}-d and labels {y.shape[1]}-d; encode the "
-            "labels with the encoder that is translated into"
-        )
+    mend = "encode the labels with the encoder that is translated into"
+    check_widths(x, y, "translations", "labels", mend)
     if min(len(x), len(y)) < 2:
         raise DataError(f"{len(x)} translations, {len(y)} labels: 2 are the least")
     x, y = unit(x - x.mean(0)), unit(y - y.mean(0))
@@ -169,11 +155,9 @@ def scores(
 
 
 def attribute_leakage(
-    found: Tensor,
-    carried: Tensor,
-    names: Sequence[str] | None = None,
+    found: Tensor, carried: Tensor, names: Sequence[str] | None = None,
     tops: Sequence[int] = (1, 3, 5),
-) -> AttributeLeakage:
+) -> AttributeLeakage:  # fmt: skip
     r"""How much scores `(n, L)` give away of the true labels `carried` `(n, L)` bool.
 
     A document's rank is one more than the number of wrong labels that score no less

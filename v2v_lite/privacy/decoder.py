@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm.auto import tqdm
 
 from ..align.base import check_minima
 from ..spaces.files import ConfigError, DataError, atomic, parsing
@@ -49,7 +50,7 @@ class DecoderConfig:
     lr: float = 2e-3
 
     def __post_init__(self) -> None:
-        check_minima(self, heads=1, layers=1, words=1, epochs=1, batch_size=1)
+        check_minima(self)
         if self.width % self.heads or not 0 < self.cosine <= 1:
             raise ConfigError(f"{self}: heads must divide width, cosine be in (0, 1]")
 
@@ -85,16 +86,10 @@ class Decoder(nn.Module):
 
     @classmethod
     def fit(
-        cls,
-        texts: Sequence[str],
-        targets: Tensor,
-        config: DecoderConfig | None = None,
-        seed: int = 0,
-        progress: bool = False,
-    ) -> Decoder:
+        cls, texts: Sequence[str], targets: Tensor, config: DecoderConfig | None = None,
+        seed: int = 0, progress: bool = False,
+    ) -> Decoder:  # fmt: skip
         """Trained on texts and their centred unit vectors `(n, d)`, on their device."""
-        from tqdm.auto import tqdm
-
         c = config or DecoderConfig()
         vocabulary = Vocabulary.of(texts, min_count=c.rare)
         if len(texts) != len(targets):
@@ -135,8 +130,7 @@ class Decoder(nn.Module):
     def condition(self, target: Tensor) -> ConditionedDecoder:
         """The proposal model of one vector `(d,)`; DataError for another width."""
         if target.shape != (self.d,):
-            shape = tuple(target.shape)
-            raise DataError(f"a vector of {shape} for a {self.d}-d decoder")
+            raise DataError(f"a {tuple(target.shape)} vector for a {self.d}-d decoder")
         words, forms = self.vocabulary.words, self.vocabulary.forms
         return ConditionedDecoder(words, forms, self, target)
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from ..align.base import check_minima
 from ..measure.neighbors import Rows
@@ -63,7 +64,6 @@ class SearchConfig:
     repeats: bool = False
 
     def __post_init__(self) -> None:
-        check_minima(self, beam=1, words=1, shortlist=1, keep=1)
         check_minima(self, kappa=0, topic_weight=0, exact=0)
 
 
@@ -81,21 +81,15 @@ class Inverted:
 
 
 def invert(
-    vectors: Rows,
-    proposal: Proposal,
-    scorer: EncoderScorer,
-    config: SearchConfig | None = None,
-    progress: bool = False,
-    batch_size: int = 32,
-) -> list[Inverted]:
+    vectors: Rows, proposal: Proposal, scorer: EncoderScorer,
+    config: SearchConfig | None = None, progress: bool = False, batch_size: int = 32,
+) -> list[Inverted]:  # fmt: skip
     """The likeliest text for each row of `vectors` `(n, d)`, in the encoder's space.
 
     `batch_size` rows are searched side by side, so that a step or a last choice is one
     call of the encoder. Raises DataError for no rows and for another width, and
     Stopped, with what was found, on Ctrl-C.
     """
-    from tqdm.auto import tqdm
-
     config, targets = config or SearchConfig(), scorer.target(vectors)
     found: list[Inverted] = []
     try:
@@ -127,17 +121,15 @@ def _search(
 
 
 def _exact_cosines(
-    beams: Sequence[Beam],
-    prefixes: Sequence[Sequence[list[int]]],
-    scorer: EncoderScorer,
+    beams: Sequence[Beam], prefixes: Sequence[list[list[int]]], scorer: EncoderScorer
 ) -> Sequence[Tensor]:
     # The exact cosines of all rows' candidates, by one call of the encoder.
-    flat = [
-        (b, prefix) for b, some in zip(beams, prefixes, strict=True) for prefix in some
-    ]
-    texts = [beam.proposal.text(prefix) for beam, prefix in flat]
-    targets = torch.stack([beam.target for beam, _ in flat])
-    return scorer.cosines(texts, targets).split([len(some) for some in prefixes])
+    texts, targets = [], []
+    for beam, some in zip(beams, prefixes, strict=True):
+        texts += [beam.proposal.text(prefix) for prefix in some]
+        targets.append(beam.target.expand(len(some), -1))
+    cosines = scorer.cosines(texts, torch.cat(targets))
+    return cosines.split([len(some) for some in prefixes])
 
 
 class Beam:

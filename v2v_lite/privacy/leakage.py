@@ -78,12 +78,9 @@ def token_f1(text: str, document: Document) -> float:
 
 
 def text_leakage(
-    texts: Sequence[str],
-    rows: Sequence[int],
-    documents: Sequence[Document],
-    measure: Measure,
-    same_label: bool = True,
-) -> TextLeakage:
+    texts: Sequence[str], rows: Sequence[int], documents: Sequence[Document],
+    measure: Measure, same_label: bool = True,
+) -> TextLeakage:  # fmt: skip
     r"""`texts[i]`, inverted from document `rows[i]`, against it and against the others.
 
     Gain $= \frac1n \sum_i \big(s(t_i, d_i) - \operatorname{mean}_{j \in J_i} s(t_i,
@@ -96,17 +93,15 @@ def text_leakage(
         raise DataError(f"{len(texts)} texts for {len(rows)} rows; give one a row")
     own, control = [], []
     for text, row in zip(texts, rows, strict=True):
-        label = documents[row].labels[0]
-        scores = [
-            measure(text, document)
-            for i, document in enumerate(documents)
-            if i != row and (not same_label or label in document.labels)
-        ]
-        others = [value for value in scores if value is not None]
+        label, others = documents[row].labels[0], []
+        for i, document in enumerate(documents):
+            if i != row and (not same_label or label in document.labels):
+                others.append(measure(text, document))
+        known = [value for value in others if value is not None]
         value = measure(text, documents[row])
-        if value is not None and others:
+        if value is not None and known:
             own.append(value)
-            control.append(sum(others) / len(others))
+            control.append(sum(known) / len(known))
     if len(own) < 2:
         raise DataError(f"{len(own)} rows can be scored, but at least 2 are needed")
     pairs = torch.tensor([own, control], dtype=torch.float64)

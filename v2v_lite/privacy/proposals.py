@@ -108,13 +108,9 @@ class NgramLM(Vocabulary):
 
     @classmethod
     def fit(
-        cls,
-        texts: Sequence[str],
-        extra: Iterable[str] = (),
-        order: int = 3,
-        rare: int = 2,
-        discount: float = 0.75,
-    ) -> NgramLM:
+        cls, texts: Sequence[str], extra: Iterable[str] = (), order: int = 3,
+        rare: int = 2, discount: float = 0.75,
+    ) -> NgramLM:  # fmt: skip
         """Fitted on `texts`; `extra` are further words that may be proposed.
 
         Raises DataError for no texts, ConfigError for an order below 1 or a discount

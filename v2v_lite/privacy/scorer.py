@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..measure.neighbors import Rows, as_unit_rows
+from ..measure.neighbors import Rows, as_unit_rows, check_widths
 from ..spaces.files import DataError
 from ..spaces.rows import check_rows, unit
 from .proposals import END, Vocabulary
@@ -54,14 +54,9 @@ class EncoderScorer:
 
     @classmethod
     def fit(
-        cls,
-        words: Sequence[str],
-        encode: Encode,
-        texts: Sequence[str],
-        vectors: Rows,
-        shrink: float = 10.0,
-        ridge: float = 0.1,
-    ) -> EncoderScorer:
+        cls, words: Sequence[str], encode: Encode, texts: Sequence[str], vectors: Rows,
+        shrink: float = 10.0, ridge: float = 0.1,
+    ) -> EncoderScorer:  # fmt: skip
         r"""From the attacker's texts, their vectors `(n, d)`, and the words alone.
 
         A word starts as its own vector, centred, times the root of its inverse document
@@ -74,11 +69,7 @@ class EncoderScorer:
         if own.shape[0] != len(texts):
             raise DataError(f"{len(texts)} texts, but {own.shape[0]} vectors")
         alone = encode([word for word in words if word])
-        if alone.shape[1] != own.shape[1]:
-            raise DataError(
-                f"the encoder gives {alone.shape[1]}-d vectors, the texts have "
-                f"{own.shape[1]}-d ones; encode both with one encoder"
-            )
+        check_widths(alone, own, "words", "texts", "encode both with one encoder")
         centre = own.mean(0)
         bags = _bags(texts, words)  # (n, V), counts
         contains = (bags > 0).float()
@@ -101,11 +92,8 @@ class EncoderScorer:
         """`(n, d)` unit rows: the vectors around the centre. A vector in the centre's
         own direction, which says nothing, becomes zero. DataError for other widths."""
         rows = as_unit_rows(vectors, "rows")
-        if rows.shape[1] != self.centre.shape[0]:
-            raise DataError(
-                f"vectors are {rows.shape[1]}-d, the attacker's encoder gives "
-                f"{self.centre.shape[0]}-d ones; translate them into its space first"
-            )
+        mend = "translate them into the space of the attacker's encoder first"
+        check_widths(rows, self.centre[None], "vectors", "its texts", mend)
         blank = rows @ unit(self.centre) > 1 - 1e-6
         return unit(rows - self.centre).masked_fill(blank[:, None], 0.0)
 
