@@ -113,7 +113,7 @@ def test_another_format_is_an_error_and_not_passed_over(tmp_path, monkeypatch):
 def test_checkpoints_of_the_old_version_name_it(tmp_path):
     (tmp_path / "step-000000001").mkdir()
     (tmp_path / "step-000000001/state.json").write_text("{}")
-    with pytest.raises(DataError, match=r"of v2v_lite 0\.1; resume with that version"):
+    with pytest.raises(DataError, match=r"of v2v_lite 0\.1; resume with the version"):
         load(tmp_path)
 
 

@@ -21,7 +21,7 @@ from v2v_lite.vec2vec import (
     Preset,
     TrainerConfig,
 )
-from v2v_lite.vec2vec.config import OLD_FIELDS, from_dict, preset_named
+from v2v_lite.vec2vec.presets import OLD_FIELDS, from_dict, preset_named
 
 
 def test_released_is_what_the_papers_code_trains():

@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from v2v_lite.align import SelfLearn, SelfLearnConfig
 from v2v_lite.spaces import DataError, Space, hold_out, load, unit, unpaired
-from v2v_lite.vec2vec import OURS, RELEASED, Networks, initialise, train
-from v2v_lite.vec2vec.initialise import initial_maps
+from v2v_lite.vec2vec import OURS, RELEASED, Networks, train
+from v2v_lite.vec2vec import maps as maps_module
+from v2v_lite.vec2vec.maps import initial_maps
 from v2v_lite.vec2vec.result import SpaceStats, output_matrices
 
 
@@ -96,7 +97,8 @@ def test_maps_of_real_anchors_differ_by_seed_and_are_better_than_chance():
     spaces = {"s": split.source, "t": split.target}
     preset = replace(OURS, anchor_runs=4)
     stats = {name: SpaceStats.of(space, preset) for name, space in spaces.items()}
-    maps = initial_maps(spaces, stats, preset, (0, 1), False)["s", "t"]
+    whitenings = {name: one.whitening for name, one in stats.items()}
+    maps = initial_maps(spaces, whitenings, preset, (0, 1), False)["s", "t"]
     assert maps.shape == (2, 384, 384) and not torch.allclose(maps[0], maps[1])
     x = stats["s"].transform(split.eval_source.vectors)
     y = unit(split.eval_target.vectors - split.target.mean)
@@ -104,7 +106,7 @@ def test_maps_of_real_anchors_differ_by_seed_and_are_better_than_chance():
         found = unit(x @ one) @ y.T
         rank = (found >= found.diagonal()[:, None]).sum(1).double().mean()
         assert rank < 1200  # chance is 2,048
-    assert initial_maps(spaces, stats, RELEASED, (0,), False) == {}
+    assert initial_maps(spaces, whitenings, RELEASED, (0,), False) == {}
 
 
 def test_of_several_draws_the_one_that_covaries_most(monkeypatch):
@@ -115,11 +117,12 @@ def test_of_several_draws_the_one_that_covaries_most(monkeypatch):
             self.cross = lambda: cross
 
     left = iter(drawn)
-    monkeypatch.setattr(initialise, "find_anchors", lambda *_: Drawn(next(left)))
+    monkeypatch.setattr(maps_module, "find_anchors", lambda *_: Drawn(next(left)))
     spaces = {"s": cloud(d=2), "t": cloud(d=2, seed=1)}
     preset = replace(OURS, anchor_draws=2)
     stats = {name: SpaceStats.of(space, preset) for name, space in spaces.items()}
-    (found,) = initial_maps(spaces, stats, preset, (0,), False)["s", "t"]
+    whitenings = {name: one.whitening for name, one in stats.items()}
+    (found,) = initial_maps(spaces, whitenings, preset, (0,), False)["s", "t"]
     assert torch.equal(found, drawn[1])  # 4 beats 3, though its largest is smaller
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from v2v_lite.spaces import DataError
 from v2v_lite.vec2vec import OURS, RELEASED, NetConfig, Nets
-from v2v_lite.vec2vec.nets import SeedBatchNorm, SeedLayerNorm, SeedLinear
+from v2v_lite.vec2vec.layers import SeedBatchNorm, SeedLayerNorm, SeedLinear
 
 SMALL = NetConfig(latent_dim=9, hidden_dim=12, dropout=0.0)
 LINEAR = replace(OURS.net, hidden_dim=10)

@@ -32,23 +32,22 @@ from v2v_lite.vec2vec import (
     TrainingDiverged,
     checkpoint,
     initialise,
+    maps,
     train,
-    trainer,
 )
+from v2v_lite.vec2vec import result as result_module
 from v2v_lite.vec2vec import step as step_module
+from v2v_lite.vec2vec.batches import BLOCK, Batches, derive_seed
 from v2v_lite.vec2vec.checkpoint import checkpoints, flat, load
-from v2v_lite.vec2vec.config import from_dict
 from v2v_lite.vec2vec.distributed import Interrupted, StopSignal
+from v2v_lite.vec2vec.optim import lr_multiplier
+from v2v_lite.vec2vec.presets import from_dict
 from v2v_lite.vec2vec.state import LossMeter, TrainState
 from v2v_lite.vec2vec.step import (
-    BLOCK,
-    Batches,
     clip_by_seed,
-    derive_seed,
     discriminator_losses,
     forward,
     generator_losses,
-    lr_multiplier,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -499,7 +498,7 @@ def test_a_preset_survives_json(preset):
 
 def test_the_best_nets_of_each_seed_are_kept(monkeypatch, tmp_path):
     scores = iter([0.1, 0.1, 0.5, 0.2, 0.3, 0.4, 0.0, 0.4])  # two seeds, four times
-    real, seen = trainer.diagnose, []
+    real, seen = result_module.diagnose, []
 
     def scripted(model, *sides, other_seeds=()):
         found = real(model, *sides, other_seeds=other_seeds)
@@ -508,7 +507,7 @@ def test_the_best_nets_of_each_seed_are_kept(monkeypatch, tmp_path):
         seen.append(model.nets.state_dict())
         return replace(found, score=next(scores))
 
-    monkeypatch.setattr(trainer, "diagnose", scripted)
+    monkeypatch.setattr(result_module, "diagnose", scripted)
     loop = TrainerConfig(log_every=2, eval_every=2, checkpoint_every=9)
     found = train(world(), steps(FULL, 6), seeds=2, out=tmp_path, config=loop)
     assert found.steps == (2, 6)  # of equal scores the later
@@ -528,12 +527,12 @@ def test_a_given_start_is_left_only_for_a_clear_gain(monkeypatch, told, kept):
         OURS, optim=replace(OURS.optim, steps=len(told) - 1, batch_size=16),
         net=replace(OURS.net, hidden_dim=8), anchor_runs=2, anchor_draws=1,
     )  # fmt: skip
-    scores, real = iter(told), trainer.diagnose
+    scores, real = iter(told), result_module.diagnose
     monkeypatch.setattr(
-        trainer, "initial_maps", lambda *_: {("a", "b"): torch.eye(8, 6)[None]}
+        maps, "initial_maps", lambda *_: {("a", "b"): torch.eye(8, 6)[None]}
     )
     monkeypatch.setattr(
-        trainer, "diagnose",
+        result_module, "diagnose",
         lambda *a, **k: replace(real(*a, **k), score=next(scores, told[kept])),
     )  # fmt: skip
     found = train(world(), preset, config=TrainerConfig(eval_every=1))
@@ -542,9 +541,11 @@ def test_a_given_start_is_left_only_for_a_clear_gain(monkeypatch, told, kept):
 
 def test_it_stops_when_no_seed_does_better(monkeypatch):
     scores = iter([0.1, 0.2, 0.2, 0.1, 0.1, 0.15])
-    real = trainer.diagnose
+    real = result_module.diagnose
     monkeypatch.setattr(
-        trainer, "diagnose", lambda *a, **k: replace(real(*a, **k), score=next(scores))
+        result_module,
+        "diagnose",
+        lambda *a, **k: replace(real(*a, **k), score=next(scores)),
     )
     loop = TrainerConfig(log_every=1, eval_every=1, checkpoint_every=9, patience=3)
     found = train(world(), PLAIN, config=loop)
@@ -617,7 +618,7 @@ def test_it_starts_from_the_map_of_an_unpaired_method(start, monkeypatch):
         phase = replace(SelfLearnConfig().phases[0], n_iter=2, batch_size=200)
         small["phases"] = (phase,)
     config = SelfLearnConfig(**small)
-    monkeypatch.setattr(initialise, "SelfLearnConfig", lambda: config)
+    monkeypatch.setattr(maps, "SelfLearnConfig", lambda: config)
     net = replace(OURS.net, hidden_dim=16)
     game = replace(OURS.adversarial, hidden_dim=16)
     spaces = world()

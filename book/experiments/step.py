@@ -21,8 +21,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from v2v_lite.spaces import DataError, Space
-from v2v_lite.vec2vec import Preset, Trainer, TrainerConfig
-from v2v_lite.vec2vec.config import preset_named
+from v2v_lite.vec2vec import Preset, Trainer, TrainerConfig, preset_named
 
 from .recheck import Recheck
 

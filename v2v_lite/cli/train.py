@@ -27,8 +27,8 @@ import v2v_lite as v2v
 
 # tyro reads the fields of these: this module is imported for `v2v train` alone.
 from ..vec2vec import OURS, Preset, TrainerConfig
-from ..vec2vec.config import OLD_FIELDS, OLD_PRESETS, from_dict, preset_named
 from ..vec2vec.initialise import CHECKPOINTS
+from ..vec2vec.presets import OLD_FIELDS, OLD_PRESETS, from_dict, preset_named
 from . import base
 from .align import Fit
 

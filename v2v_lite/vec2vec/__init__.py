@@ -6,22 +6,19 @@ it all, and `Vec2Vec` is the method as a `Translator`.
 
 from . import losses
 from .config import (
-    OURS,
-    PAPER,
-    PRESETS,
-    RELEASED,
     AdversarialConfig,
     LossConfig,
     NetConfig,
     OptimConfig,
     Preset,
     TrainerConfig,
-    preset_named,
 )
 from .distributed import Interrupted
+from .layers import SeedLinear
 from .losses import GAMES, VSP, Game, VspForm, d_loss, g_loss, gradient_penalty
-from .nets import Discriminator, Nets, Networks, SeedLinear, SpectralFilter
+from .nets import Discriminator, Nets, Networks, SpectralFilter
 from .optim import Muon, orthogonalised
+from .presets import OURS, PAPER, PRESETS, RELEASED, preset_named
 from .result import PairTranslator, TrainResult
 from .state import TrainingDiverged
 from .step import (

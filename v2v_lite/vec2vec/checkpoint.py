@@ -25,6 +25,7 @@ from ..spaces.headers import check_header, read_tensors, write_tensors
 __all__ = ["checkpoints", "flat", "load", "nested", "save"]
 
 FORMAT = "v2v-checkpoint-2"
+OTHER_VERSION = "resume with the version of v2v_lite that wrote it, or train anew"
 BETWEEN = "/"  # between the names on the way to a tensor; state_dict has the dots
 
 
@@ -40,7 +41,8 @@ def save(folder: str | os.PathLike[str], step: int, tree: dict, header: dict) ->
         with atomic(path) as temporary:
             # As text, because the header of a file is sorted and order matters here.
             text = json.dumps({"step": step} | header)
-            write_tensors(temporary, flat(tree), {"format": FORMAT, "state": text})
+            head = {"format": FORMAT, "state": text}
+            write_tensors(temporary, flat(tree), head)
     except DataError as error:
         kept = ", ".join(p.name for p in checkpoints(folder)) or "none"
         raise DataError(f"{error}; whole checkpoints: {kept}") from error
@@ -73,15 +75,10 @@ def load(
         except DataError as error:
             warnings.warn(f"{error}; taking the one before", stacklevel=2)
             continue
-        raise DataError(
-            f"{path}: format {kind!r}, but this version reads {FORMAT!r}; resume with "
-            "the version of v2v_lite that wrote it, or train anew"
-        )
+        both = f"{path}: format {kind!r}, but this version reads {FORMAT!r}"
+        raise DataError(f"{both}; {OTHER_VERSION}")
     if [*Path(folder).glob("step-*/state.json")]:
-        raise DataError(
-            f"{folder}: checkpoints of v2v_lite 0.1; resume with that version, or "
-            "train anew"
-        )
+        raise DataError(f"{folder}: checkpoints of v2v_lite 0.1; {OTHER_VERSION}")
     seen = f"all {len(found)} are damaged" if found else "there are none"
     raise DataError(f"{folder}: no whole checkpoint, {seen}; train anew")
 
@@ -91,8 +88,8 @@ def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(Path(folder).glob("step-*.safetensors"))
 
 
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts of tensors as one dict, names joined by a slash.
+def flat(tree: dict[str, Any], between: str = BETWEEN) -> dict[str, Any]:
+    """Nested dicts as one dict, names joined by a slash.
 
     >>> import torch
     >>> flat({"nets": {"a": torch.ones(1)}, "adam": {"0": {"step": torch.ones(())}}})
@@ -101,9 +98,10 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            out |= flat(value, f"{prefix}{key}{BETWEEN}")
+            inner = flat(value, between)
+            out |= {f"{key}{between}{name}": x for name, x in inner.items()}
         else:
-            out[f"{prefix}{key}"] = value
+            out[key] = value
     return out
 
 

@@ -1,65 +1,59 @@
-"""Configurations: what is trained and how, as frozen dataclasses, and three presets.
+"""Configurations: what is trained and how, as frozen dataclasses.
 
-PAPER is the text of arXiv 2505.12540, RELEASED what its authors' code trains, OURS what
-works without luck (chapter 11). PAPER plays the vanilla game and RELEASED least
-squares, each with discriminators. **OURS has no discriminator**: its density game
-writes the optimal one down (`losses.density`), so a change to a discriminator's loss
-has no effect on it unless `adversarial.game` is changed too. OURS is also nearly
-linear: its adapters are matrices, and its backbone, the only non-linear part, learns at
-1e-5 of the learning rate.
-
-A preset is changed by `dataclasses.replace`, from the command line by an option for
-each field. `from_dict` reads one back from JSON, under old field names too.
+The three that the book compares are in `presets`. One is changed by
+`dataclasses.replace`, from the command line by an option for each field.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
-from warnings import warn
+from dataclasses import dataclass
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from ..spaces.files import ConfigError
 from .losses import GAMES, VSP
 
 __all__ = [
-    "OURS", "PAPER", "PRESETS", "RELEASED", "AdversarialConfig", "LossConfig",
-    "NetConfig", "OptimConfig", "Preset", "TrainerConfig", "from_dict", "preset_named",
+    "AdversarialConfig", "LossConfig", "NetConfig", "OptimConfig", "Preset",
+    "TrainerConfig",
 ]  # fmt: skip
 
-Config = TypeVar("Config")
+# Limits of numbers, by the names of their fields; others must be 0 or more.
+AT_LEAST = {
+    "hidden_dim": 1, "adapter_depth": 1, "backbone_depth": 1, "depth": 2,
+    "ensemble_size": 1, "steps": 1, "batch_size": 2, "anchor_runs": 2,
+    "anchor_draws": 1, "log_every": 1, "eval_every": 1, "checkpoint_every": 1,
+    "grad_accumulation": 1,
+}  # fmt: skip
+BELOW_ONE = "dropout", "ema_decay", "momentum", "betas"
+POSITIVE = "lr", "d_lr", "d_eps", "slow_lr_scale"
 
 
 class _Checked:
-    """What all configurations check: choices, and numbers that are not negative."""
+    """What all configurations check: choices, and the limits of numbers."""
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
-            value, choices = getattr(self, name), get_args(hint)
+            value, low = getattr(self, name), AT_LEAST.get(name, 0)
             if get_origin(hint) is Literal:
-                self._one_of(name, choices)
-            elif isinstance(value, int | float):
-                self._require(name, value >= 0, "it must be 0 or more")
-            elif isinstance(value, tuple):
-                fine = len(value) == 2 and min(value) >= 0
-                self._require(name, fine, "give two numbers of 0 or more")
+                self._one_of(name, get_args(hint))
+            elif isinstance(value, int | float | tuple):
+                numbers = value if isinstance(value, tuple) else (value, value)
+                fine = len(numbers) == 2 and min(numbers) >= low
+                kind = "give two numbers of" if value is numbers else "it must be"
+                self._require(name, fine, f"{kind} {low} or more")
+                self._require(name, value or name not in POSITIVE, "it must be above 0")
+                below = max(numbers) < 1 or name not in BELOW_ONE
+                self._require(name, below, "it must lie in [0, 1)")
         self._check()
 
-    def _check(self) -> None: ...
+    def _check(self) -> None:
+        """Raise for values that do not go together."""
 
     def _require(self, name: str, fine: object, mend: str) -> None:
         if not fine:
             value = f"{type(self).__name__}.{name} = {getattr(self, name)!r}"
             raise ConfigError(f"{value}; {mend}")
-
-    def _at_least(self, low: int, *names: str) -> None:
-        for name in names:
-            fine = getattr(self, name) >= low
-            self._require(name, fine, f"it must be {low} or more")
-
-    def _fraction(self, *names: str) -> None:
-        for name in names:
-            self._require(name, 0 <= getattr(self, name) < 1, "it must lie in [0, 1)")
 
     def _one_of(self, name: str, known: Iterable[str]) -> None:
         fine = getattr(self, name) in known
@@ -88,10 +82,6 @@ class NetConfig(_Checked):
     linear_adapters: bool = False
     # The backbone is z + MLP(z) with the MLP's last layer zero: it starts as identity.
     identity_backbone: bool = False
-
-    def _check(self) -> None:
-        self._at_least(1, "hidden_dim", "adapter_depth", "backbone_depth")
-        self._fraction("dropout")
 
 
 @dataclass(frozen=True)
@@ -128,8 +118,6 @@ class AdversarialConfig(_Checked):
 
     def _check(self) -> None:
         self._one_of("game", GAMES)
-        self._at_least(1, "hidden_dim", "ensemble_size")
-        self._at_least(2, "depth")
         cold = "kernels underflow below 0.03; it must be 0.03 or more"
         self._require("temperature", self.temperature >= 0.03, cold)
         smooth, labels = self.label_smoothing, GAMES[self.game].label_smoothing
@@ -191,7 +179,7 @@ class OptimConfig(_Checked):
     d_eps: float = 6.25e-10
     # Steps over which both learning rates rise from 0.
     warmup_steps: int = 2000
-    # Rows of each space per step.
+    # Rows of each space per step; one alone has no Gram matrix and no variance.
     batch_size: int = 256
     # Steps; by default ten epochs of a million rows.
     steps: int = 39_062
@@ -205,14 +193,6 @@ class OptimConfig(_Checked):
     precision: Literal["no", "fp16", "bf16"] = "no"
     # Precision of float32 matrix products; medium may round inputs to bfloat16 or TF32.
     matmul_precision: Literal["highest", "medium"] = "highest"
-
-    def _check(self) -> None:
-        for name in ("lr", "d_lr", "d_eps", "slow_lr_scale"):
-            self._require(name, getattr(self, name) > 0, "it must be above 0")
-        self._require("betas", max(self.betas) < 1, "give two numbers in [0, 1)")
-        self._fraction("ema_decay", "momentum")
-        self._at_least(1, "steps")
-        self._at_least(2, "batch_size")  # one row has no Gram matrix and no variance
 
 
 @dataclass(frozen=True)
@@ -249,19 +229,16 @@ class Preset(_Checked):
 
     def _check(self) -> None:
         given, net, a = self.init != "random", self.net, self.adversarial
-        fine: object = not given or (net.linear_adapters and net.identity_backbone)
+        filtered = any((*a.singular_value_exponent, *a.variance_exponent))
+        linear = net.linear_adapters and net.identity_backbone
         mend = "an initial map needs net.linear_adapters and net.identity_backbone"
-        self._require("init", fine, mend)
+        self._require("init", linear or not given, mend)
         mend = f"{self.init} finds maps of centred rows"
-        self._require("centred", not given or self.centred, mend)
-        fine = not self.whitening_rows or self.centred
+        self._require("centred", self.centred or not given, mend)
+        fine = self.centred or not self.whitening_rows
         self._require("whitening_rows", fine, "whitening needs centred rows")
-        self._at_least(2, "anchor_runs")
-        self._at_least(1, "anchor_draws")
-        filtered = any(a.singular_value_exponent) or any(a.variance_exponent)
-        fine = not filtered or (given and self.whitening_rows)
         mend = "adversarial.*_exponent need an initial map between whitened rows"
-        self._require("init", fine, mend)
+        self._require("init", not filtered or (given and self.whitening_rows), mend)
         fine = filtered or self.output_transform == "variance"
         mend = "singular values are kept only where an adversarial.*_exponent is set"
         self._require("output_transform", fine, mend)
@@ -285,130 +262,3 @@ class TrainerConfig(_Checked):
     compile: bool = False
     # Write TensorBoard logs into the run's folder.
     tensorboard: bool = False
-
-    def _check(self) -> None:
-        every = "log_every", "eval_every", "checkpoint_every", "grad_accumulation"
-        self._at_least(1, *every)
-
-
-RELEASED = Preset("released", optim=OptimConfig(precision="fp16"))
-
-PAPER = Preset(
-    "paper",
-    adversarial=AdversarialConfig(game="vanilla", latent="both"),
-    loss=LossConfig(
-        cycle_weight=1.0, cycle_stop_gradient=False, mse_sum=True, vsp="paper",
-        vsp_weight=1.0, vsp_reconstruction_weight=0.0,
-    ),
-    optim=OptimConfig(precision="fp16"),
-)  # fmt: skip
-
-# The density game has no discriminator. The reconstruction loss is off because with
-# slow output adapters it would pin the weights to the initial map. The backbone learns
-# so slowly (slow_lr_scale) that the translator is in effect linear.
-OURS = Preset(
-    "ours",
-    net=NetConfig(
-        latent_dim=0, hidden_dim=256, backbone_depth=1, norm="none", dropout=0.0,
-        linear_adapters=True, identity_backbone=True,
-    ),
-    adversarial=AdversarialConfig(
-        game="density", temperature=0.05, singular_value_exponent=(0.2, 0.0),
-        variance_exponent=(1.4, 0.5), latent="none",
-    ),
-    loss=LossConfig(
-        reconstruction_weight=0.0, cycle_weight=1.0, cycle_stop_gradient=False,
-        vsp="self", vsp_weight=1.0, vsp_reconstruction_weight=0.0, vsp_rows=512,
-        latent_adv_weight=0.0,
-    ),
-    optim=OptimConfig(
-        optimizer="muon", lr=0.3, slow_lr_scale=1e-5, betas=(0.5, 0.99),
-        warmup_steps=20, batch_size=1024, steps=2000, schedule="cosine",
-        ema_decay=0.99, precision="bf16", matmul_precision="medium",
-    ),
-    centred=True,
-    whitening_rows=12_000,
-    init="anchors",
-    anchor_runs=6,
-    anchor_draws=4,
-)  # fmt: skip
-
-PRESETS = {preset.name: preset for preset in (PAPER, RELEASED, OURS)}
-
-# What version 0.1 called fields and values; for files and callers of that version.
-OLD_PRESETS = {"printed": "paper", "sound": "ours"}
-OLD_FIELDS = {
-    "accumulate": "grad_accumulation", "batch": "batch_size", "clip": "grad_clip",
-    "coarse": "matmul_precision", "cycle": "cycle_weight",
-    "cycle_detached": "cycle_stop_gradient", "ema": "ema_decay",
-    "evaluate_every": "eval_every", "focus": "singular_value_exponent",
-    "game": "adversarial", "kind": "game", "latent": "latent_dim",
-    "latent_game": "latent_adv_weight", "margin": "min_delta",
-    "members": "ensemble_size", "noise": "input_noise", "output_game": "adv_weight",
-    "read_out": "output_transform", "reconstruction": "reconstruction_weight",
-    "rule": "optimizer", "save_every": "checkpoint_every", "slow": "slow_lr_scale",
-    "smoothing": "label_smoothing", "spread": "variance_exponent",
-    "squared": "mse_sum", "start": "init", "vsp_reconstruction":
-    "vsp_reconstruction_weight", "warmup": "warmup_steps", "whitened":
-    "whitening_rows", "width": "hidden_dim", "zero_backbone": "identity_backbone",
-}  # fmt: skip
-OLD_VALUES = {
-    "vsp=printed": "paper", "vsp=sound": "self", "name=printed": "paper",
-    "name=sound": "ours", "matmul_precision=False": "highest",
-    "matmul_precision=True": "medium",
-}  # fmt: skip
-
-
-def preset_named(name: str) -> Preset:
-    """The preset of that name; ConfigError lists the known ones.
-
-    The names of version 0.1, "printed" and "sound", still work, with a warning.
-    """
-    if name in OLD_PRESETS:
-        new = OLD_PRESETS[name]
-        warn(f"preset {name!r} is now {new!r}", DeprecationWarning, stacklevel=2)
-        name = new
-    if name not in PRESETS:
-        raise ConfigError(f"no preset {name!r}; known are {', '.join(PRESETS)}")
-    return PRESETS[name]
-
-
-def from_dict(kind: type[Config], values: Any) -> Config:
-    """A configuration from what `dataclasses.asdict` and JSON made of it.
-
-    Names of version 0.1 are translated, and fields that are missing get their default.
-    Raises ConfigError for an unknown field or a value of another type.
-
-    >>> from_dict(NetConfig, {"width": 64}).hidden_dim
-    64
-    """
-    title = kind.__name__
-    if not isinstance(values, dict):
-        raise ConfigError(f"{title} = {values!r}; give its fields as a JSON object")
-    defaults = {field.name: field.default for field in fields(kind)}  # type: ignore[arg-type]
-    ready: dict[str, Any] = {}
-    for name, value in values.items():
-        name = name if name in defaults else OLD_FIELDS.get(name, name)
-        value = OLD_VALUES.get(f"{name}={value}", value)
-        if name not in defaults:
-            raise ConfigError(
-                f"{title} has no field {name!r}; known are {', '.join(defaults)}. Use "
-                "the version of v2v_lite that wrote it"
-            )
-        default = defaults[name]
-        if is_dataclass(default):
-            ready[name] = from_dict(type(default), value)
-        elif _like(value, default):
-            ready[name] = tuple(value) if isinstance(value, list) else value
-        else:
-            raise ConfigError(f"{title}.{name} = {value!r}; give one like {default!r}")
-    return kind(**ready)
-
-
-def _like(value: Any, default: Any) -> bool:
-    if isinstance(default, tuple):
-        numbers = isinstance(value, list | tuple) and len(value) == len(default)
-        return numbers and all(_like(v, d) for v, d in zip(value, default, strict=True))
-    if isinstance(default, float):
-        return type(value) in (int, float)
-    return type(value) is type(default)

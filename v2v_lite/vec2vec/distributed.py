@@ -1,4 +1,4 @@
-"""Below the trainer: Accelerate, averages over processes, signals to stop.
+"""Below the trainer: steps by Accelerate on any number of processes, stop signals.
 
 Accelerate is imported here alone, and only when a training begins.
 """
@@ -8,23 +8,29 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..align.sinkhorn import reduced_precision_matmul
 from ..spaces.files import ConfigError
+from .batches import derive_seed
+from .config import OptimConfig, TrainerConfig
+from .step import Batch, Engine
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from tqdm import tqdm
 
-__all__ = [
-    "Interrupted", "StopSignal", "average_buffers", "average_gradients",
-    "build_accelerator",
-]  # fmt: skip
+__all__ = ["AcceleratedEngine", "Interrupted", "StopSignal", "build_accelerator"]
 
+Found = TypeVar("Found")
+
+INSTALL = "`pip install 'v2v_lite[train]'` brings it"
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -32,60 +38,127 @@ class Interrupted(KeyboardInterrupt):
     """SIGINT or SIGTERM; the message says what was saved and how to go on."""
 
 
-def build_accelerator(
-    precision: str, device: str, tensorboard: Path | None
-) -> Accelerator:
-    """An Accelerator on `device`, with TensorBoard in that folder if one is given.
+def build_accelerator(precision: str, device: str, logs: Path | None) -> Accelerator:
+    """An Accelerator on `device`, with TensorBoard in the folder `logs` if given.
 
     "auto" is a GPU where there is one. Mixed precision is for GPUs: on a CPU it is left
     out. Raises ConfigError for a device or package that is not there.
     """
     try:
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState
-        from accelerate.utils import is_tensorboard_available
+        import accelerate
     except ModuleNotFoundError as error:
-        raise ConfigError(
-            "training needs accelerate; `pip install 'v2v_lite[train]'` brings it"
-        ) from error
-    _check_device(device)
-    if tensorboard is not None and not is_tensorboard_available():
-        raise ConfigError(
-            "TensorBoard is not installed; `pip install 'v2v_lite[train]'` brings it, "
-            "or train without it"
-        )
+        raise ConfigError(f"training needs accelerate; {INSTALL}") from error
+    if device not in DEVICES:
+        mend = f"choose one of {', '.join(DEVICES)}, and a certain GPU by"
+        raise ConfigError(f"device {device!r}; {mend} CUDA_VISIBLE_DEVICES")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device 'cuda': torch finds no GPU here; use cpu or auto")
+    if logs is not None and not accelerate.utils.is_tensorboard_available():
+        raise ConfigError(f"TensorBoard is not installed; {INSTALL}, or do without it")
     forced = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     cpu = device == "cpu" or forced or not torch.cuda.is_available()
-    options = {
-        "mixed_precision": "no" if cpu else precision,
-        "cpu": cpu,
-        "log_with": None if tensorboard is None else "tensorboard",
-        "project_dir": None if tensorboard is None else str(tensorboard),
-    }
+    precision = "no" if cpu else precision
+    trackers: dict[str, Any] = {}
+    if logs is not None:
+        trackers = {"log_with": "tensorboard", "project_dir": str(logs)}
     # Accelerate keeps one state a process. That of an earlier run, on another device or
     # in another precision, is forgotten; the processes' group is not.
-    seen = AcceleratorState._shared_state
-    if seen and (seen.get("_mixed_precision"), seen["device"].type == "cpu") != (
-        options["mixed_precision"], cpu
-    ):  # fmt: skip
-        alone = "RANK" not in os.environ
-        AcceleratorState._reset_state(reset_partial_state=alone)
-    return Accelerator(**options)
+    shared = accelerate.state.AcceleratorState
+    seen = shared._shared_state
+    if seen:
+        before = seen.get("_mixed_precision"), seen["device"].type == "cpu"
+        if before != (precision, cpu):
+            alone = "RANK" not in os.environ
+            shared._reset_state(reset_partial_state=alone)
+    return accelerate.Accelerator(mixed_precision=precision, cpu=cpu, **trackers)
 
 
-def average_gradients(accelerator: Accelerator, weights: Iterable[Tensor]) -> None:
-    """Replace the gradients of `weights` by their means over all processes."""
-    grads = [w.grad for w in weights if w.grad is not None]
-    joined = accelerator.reduce(torch.cat([g.flatten() for g in grads]), "mean")
-    parts = joined.split([g.numel() for g in grads])
-    for grad, part in zip(grads, parts, strict=True):
-        grad.copy_(part.view_as(grad))
+class AcceleratedEngine(Engine):
+    """Steps on an Accelerator: its precision, micro-batches, several processes.
 
+    TensorBoard logs go into the folder `out`. Raises ConfigError for a batch that does
+    not divide into micro-batches.
+    """
 
-def average_buffers(accelerator: Accelerator, module: torch.nn.Module) -> None:
-    """Replace running statistics by their means over all processes."""
-    for buffer in module.buffers():
-        buffer.copy_(accelerator.reduce(buffer, "mean"))
+    def __init__(
+        self, optim: OptimConfig, config: TrainerConfig, device: str, out: Path | None
+    ) -> None:
+        self.optim, self.accumulation = optim, config.grad_accumulation
+        logs, accumulation = out if config.tensorboard else None, self.accumulation
+        self.accelerator = build_accelerator(optim.precision, device, logs)
+        processes = self.accelerator.num_processes
+        self.several, parts = processes > 1, processes * accumulation
+        rows = optim.batch_size
+        if rows % parts or rows < 2 * parts:
+            fact = f"optim.batch_size = {rows} does not divide, by 2 rows or more, into"
+            each = f"{processes} processes' {accumulation} micro-batches"
+            raise ConfigError(f"{fact} {each}; choose a multiple of {parts}")
+        self.size = rows // parts  # rows of a space per forward pass
+        first = self.accelerator.process_index * self.size * accumulation
+        self.rows = slice(first, first + self.size * accumulation)  # this process's
+        self.numbers: tuple[int, ...] = ()  # seeds and step
+
+    def micro_batches(self, batch: Batch) -> Iterator[Batch]:
+        """Parts of this process's rows. Noise and dropout depend on seeds, step and
+        part alone, so that a second pass and a resumed run repeat them."""
+        for at in range(0, self.size * self.accumulation, self.size):
+            torch.manual_seed(derive_seed(*self.numbers, self.rows.start + at))
+            yield {name: rows[:, at : at + self.size] for name, rows in batch.items()}
+
+    def autocast(self) -> AbstractContextManager:
+        """Mixed precision, on a GPU."""
+        return self.accelerator.autocast()
+
+    def backward(self, loss: Tensor) -> None:
+        """As in `Engine`, with the loss scaled where precision needs it."""
+        self.accelerator.backward(loss / self.accumulation)
+
+    def update(
+        self, optimiser: torch.optim.Optimizer, weights: list[nn.Parameter], clip: float
+    ) -> None:
+        """As in `Engine`, by the means of all processes' gradients."""
+        if self.several:
+            grads = [w.grad for w in weights if w.grad is not None]
+            joined = torch.cat([g.flatten() for g in grads])
+            mean = self.accelerator.reduce(joined, "mean")
+            parts = mean.split([g.numel() for g in grads])
+            for grad, part in zip(grads, parts, strict=True):
+                grad.copy_(part.view_as(grad))
+        if clip:
+            self.accelerator.unscale_gradients(optimiser)
+        super().update(optimiser, weights, clip)
+
+    def once(self, find: Callable[..., Found], *args: Any) -> Found:
+        """What `find` returns to the main process, for all processes."""
+        from accelerate.utils import broadcast_object_list
+
+        found = [find(*args) if self.accelerator.is_main_process else None]
+        return cast(Found, broadcast_object_list(found)[0])
+
+    def average_buffers(self, module: nn.Module) -> None:
+        """Replace running statistics by their means over all processes."""
+        for buffer in module.buffers() if self.several else ():
+            buffer.copy_(self.accelerator.reduce(buffer, "mean"))
+
+    @contextmanager
+    def around_loop(self, step: int, shown: bool) -> Iterator[tqdm]:
+        """A progress bar; generators are forked, matmul precision is as configured, and
+        trackers are closed at the end."""
+        from tqdm.auto import tqdm
+
+        steps, precision = self.optim.steps, self.optim.matmul_precision
+        device = self.accelerator.device
+        try:
+            with (
+                torch.random.fork_rng([] if device.type == "cpu" else [device]),
+                reduced_precision_matmul() if precision == "medium" else nullcontext(),
+                tqdm(None, "train", steps, initial=step, disable=not shown) as bar,
+            ):
+                yield bar
+        finally:
+            # Not end_training: it would end the processes' group, a second run's too.
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
 
 
 class StopSignal:
@@ -106,15 +179,11 @@ class StopSignal:
 
     def _note(self, number: int, _frame: object) -> None:
         self.asked = signal.Signals(number).name
-        self._put_back()
-
-    def _put_back(self) -> None:
-        for number, old in self._old.items():
-            signal.signal(number, old)
-        self._old = {}
+        self.__exit__()
 
     def __exit__(self, *_: object) -> None:
-        self._put_back()
+        while self._old:
+            signal.signal(*self._old.popitem())
 
     def agreed(self, accelerator: Accelerator, step: int, every: int) -> bool:
         """Whether to stop now; several processes ask one another, each `every` steps.
@@ -127,13 +196,3 @@ class StopSignal:
             return False
         mine = torch.tensor(float(self.asked is not None), device=accelerator.device)
         return accelerator.reduce(mine).item() > 0
-
-
-def _check_device(device: str) -> None:
-    if device not in DEVICES:
-        raise ConfigError(
-            f"device {device!r}; choose one of {', '.join(DEVICES)}, and a certain GPU "
-            "by CUDA_VISIBLE_DEVICES"
-        )
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device 'cuda': torch finds no GPU here; use cpu or auto")

@@ -1,4 +1,4 @@
-r"""Optimisers: Adam, and Muon for matrices.
+r"""Optimisers: Adam, and Muon for matrices; their learning rates at each step.
 
 Muon makes steps of the same length in every direction that a matrix can turn to. Adam
 scales each entry of a gradient by itself, and so depends on the axes in which rows
@@ -10,6 +10,7 @@ $U V^\top$: weak directions move as far as strong ones, whatever the axes (chapt
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +19,12 @@ from torch import Tensor
 
 from .config import OptimConfig
 from .nets import Networks
+from .step import Optimisers
 
-__all__ = ["Muon", "build_optimisers", "orthogonalised"]
+__all__ = [
+    "Muon", "build_optimisers", "lr_multiplier", "orthogonalised",
+    "set_learning_rates",
+]  # fmt: skip
 
 ITERATIONS = 5
 QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's: steepest at 0, bounded near 1
@@ -65,24 +70,20 @@ class Muon(torch.optim.Adam):
             self.param_groups = groups
         for group in groups:
             for weight in group["params"] if "momentum" in group else ():
-                if weight.grad is not None:
-                    self._step_matrix(weight, group["momentum"], group["lr"])
+                if (grad := weight.grad) is not None:
+                    state, momentum = self.state[weight], group["momentum"]
+                    if not state:  # Adam's loading looks for a step
+                        state |= {
+                            "mean": torch.zeros_like(grad),
+                            "step": torch.zeros(()),
+                        }
+                    state["mean"].lerp_(grad, 1 - momentum)
+                    ahead = grad.lerp(state["mean"], momentum)
+                    weight.sub_(orthogonalised(ahead), alpha=group["lr"])
         return loss
 
-    def _step_matrix(self, weight: Tensor, momentum: float, lr: float) -> None:
-        state, grad = self.state[weight], weight.grad
-        assert grad is not None
-        if not state:
-            state["mean"] = torch.zeros_like(weight)
-            state["step"] = torch.zeros(())  # Adam's loading looks for one
-        state["mean"].lerp_(grad, 1 - momentum)
-        ahead = grad.lerp(state["mean"], momentum)
-        weight.sub_(orthogonalised(ahead), alpha=lr)
 
-
-def build_optimisers(
-    networks: Networks, config: OptimConfig
-) -> dict[str, torch.optim.Optimizer]:
+def build_optimisers(networks: Networks, config: OptimConfig) -> Optimisers:
     """The optimisers of `train_step`: "nets" and, if any are trained, "discriminators".
 
     The translator's input adapters learn at the full rate, the rest at `slow_lr_scale`
@@ -95,21 +96,43 @@ def build_optimisers(
     release = tuple(int(part) for part in torch.__version__.split(".")[:2])
     fused = fast[0].is_cuda or release >= (2, 4)
     adam: dict[str, Any] = {"betas": config.betas, "fused": fused}
-    if config.optimizer == "muon":
-        slow += [w for w in fast if w.ndim != 3 or w.shape[1] == 1]
-        fast = [w for w in fast if w.ndim == 3 and w.shape[1] > 1]
-    groups: list[dict[str, Any]] = [
-        {"params": fast, "lr_scale": 1.0},
-        {"params": slow, "lr_scale": config.slow_lr_scale},
-    ]
+    first: dict[str, Any] = {"params": fast, "lr_scale": 1.0}
+    rest: dict[str, Any] = {"params": slow, "lr_scale": config.slow_lr_scale}
     found: dict[str, torch.optim.Optimizer] = {}
     if config.optimizer == "muon":
-        groups[0]["momentum"] = config.momentum
+        slow += [w for w in fast if w.ndim != 3 or w.shape[1] == 1]
+        matrices = [w for w in fast if w.ndim == 3 and w.shape[1] > 1]
+        first |= {"params": matrices, "momentum": config.momentum}
         # Not fused: a loss scaler then keeps gradients of infinite length away.
-        found["nets"] = Muon(groups, config.lr, betas=config.betas)
+        found["nets"] = Muon([first, rest], config.lr, betas=config.betas)
     else:
-        found["nets"] = torch.optim.Adam(groups, config.lr, **adam)
+        found["nets"] = torch.optim.Adam([first, rest], config.lr, **adam)
     if weights := networks.discriminator_parameters():
         d_adam = torch.optim.Adam(weights, config.d_lr, eps=config.d_eps, **adam)
         found["discriminators"] = d_adam
     return found
+
+
+def set_learning_rates(optimisers: Optimisers, config: OptimConfig, step: int) -> None:
+    """Set the learning rates of both sides for a step, counted from 0."""
+    factor = lr_multiplier(step, config)
+    for name, lr in (("nets", config.lr), ("discriminators", config.d_lr)):
+        for group in optimisers[name].param_groups if name in optimisers else ():
+            group["lr"] = lr * factor * group.get("lr_scale", 1.0)
+
+
+def lr_multiplier(step: int, config: OptimConfig) -> float:
+    """Factor on the learning rates at a step, counted from 0.
+
+    >>> [lr_multiplier(s, OptimConfig(warmup_steps=4, steps=8)) for s in (0, 3, 7)]
+    [0.25, 1.0, 1.0]
+    >>> config = OptimConfig(warmup_steps=4, steps=8, schedule="cosine")
+    >>> round(lr_multiplier(6, config), 3)
+    0.5
+    """
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return 1.0
+    done = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
+    return (1 + math.cos(math.pi * min(done, 1.0))) / 2

@@ -1,4 +1,4 @@
-r"""What training leaves: translators of ordered pairs, and the result they come from.
+r"""What training leaves: translators of ordered pairs, their diagnoses, the result.
 
 The nets see rows as they were trained: as they are, or centred by their space's
 training mean, or whitened too, $\mathrm{unit}(x - \mu)\, C^{-1/2}$ with shrinkage
@@ -14,27 +14,32 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from ..align.base import Stage, Translator
-from ..align.diagnosis import Diagnosis, label_of
+from ..align.base import Stages, Translator
+from ..align.diagnosis import Diagnosis, diagnose, label_of
 from ..align.linalg import power, whitening
 from ..align.linear import mean_radius
 from ..spaces.files import ConfigError, DataError
 from ..spaces.rows import unit
 from ..spaces.space import Space
-from .config import NetConfig, Preset, from_dict
+from .config import NetConfig, Preset
 from .nets import Nets, SpectralFilter
+from .presets import from_dict
+from .state import TrainState
 
 __all__ = [
-    "PairTranslator", "SpaceStats", "TrainResult", "output_matrices", "single_seed",
+    "PairTranslator", "Report", "SpaceStats", "TrainResult", "evaluate",
+    "output_matrices", "single_seed",
 ]  # fmt: skip
 
+Report: TypeAlias = "Callable[[PairTranslator], dict[str, float]]"
+SCORES = "score", "density", "anchor", "closeness", "cycle", "csls"
 CONFIG = "config"  # a tensor of the bytes of the configuration's JSON
 
 
@@ -123,9 +128,7 @@ class PairTranslator(Translator):
         model.widths, model.seed = (len(sides[0].mean), len(sides[1].mean)), seed
         return model
 
-    def _fit(
-        self, source: Space, target: Space, seed: int, progress: bool
-    ) -> Sequence[Stage]:
+    def _fit(self, source: Space, target: Space, seed: int, progress: bool) -> Stages:
         raise ConfigError("a trained pair is not fitted again; use Vec2Vec(preset)")
 
     def _translate(self, rows: Tensor) -> Tensor:
@@ -137,12 +140,10 @@ class PairTranslator(Translator):
         config = {"net": asdict(self.nets.config), "scale": self.target.radius}
         data = bytearray(json.dumps(config).encode())
         extra = {
-            "source_mean": self.source.mean,
-            "target_mean": self.target.mean,
-            "white": self.source.whitening,
-            "back": self.target.output_matrix,
+            "source_mean": self.source.mean, "target_mean": self.target.mean,
+            "white": self.source.whitening, "back": self.target.output_matrix,
             CONFIG: torch.frombuffer(data, dtype=torch.uint8),
-        }
+        }  # fmt: skip
         extra = {name: x for name, x in extra.items() if x is not None}
         return self.nets.state_dict() | extra
 
@@ -155,10 +156,8 @@ class PairTranslator(Translator):
         self.nets = Nets(widths, net, 1, torch.Generator()).requires_grad_(False)
         self.nets.load_state_dict(tensors)
         if (white is None) != (back is None):
-            raise DataError(
-                "the whitened nets were saved by a version without an output matrix; "
-                "train and save them anew"
-            )
+            old = "the whitened nets were saved by a version without an output matrix"
+            raise DataError(f"{old}; train and save them anew")
         self.source = SpaceStats("unknown", means[0], radius, white)
         self.target = SpaceStats("unknown", means[1], radius, None, back)
         self.nets.eval()
@@ -166,8 +165,7 @@ class PairTranslator(Translator):
 
 def single_seed(nets: Nets, k: int, pair: tuple[str, str]) -> Nets:
     """The k-th copy of `nets` for two of its spaces, named "source" and "target"."""
-    sides = zip(("source", "target"), pair, strict=True)
-    widths = {side: nets.widths[name] for side, name in sides}
+    widths = {"source": nets.widths[pair[0]], "target": nets.widths[pair[1]]}
     # The latent's dimension may have come from a space that is left out.
     net = replace(nets.config, latent_dim=nets.latent_dim)
     out = Nets(widths, net, 1, torch.Generator()).requires_grad_(False)
@@ -180,6 +178,20 @@ def single_seed(nets: Nets, k: int, pair: tuple[str, str]) -> Nets:
             key = ".".join([part, str(places[int(place)]), *rest])
         value.copy_(weights[key][k : k + 1])
     return out.eval()
+
+
+def evaluate(
+    models: dict[tuple[str, str], PairTranslator], held_out: dict[str, Space],
+    report: Report | None,
+) -> dict[str, float]:  # fmt: skip
+    """Means over pairs of a seed's diagnosis without pairs, and what `report` says."""
+    found, told = [], dict[str, float]()
+    for pair, model in models.items():
+        found.append(diagnose(model, *(held_out[name] for name in pair)))
+        if report:
+            of = "report" if len(models) == 1 else f"report {pair[0]}"
+            told |= {f"{of} {key}": value for key, value in report(model).items()}
+    return {k: statistics.fmean(getattr(d, k) for d in found) for k in SCORES} | told
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,41 +214,54 @@ class TrainResult:
     nets: Nets  # the best ones, of all seeds
     stats: dict[str, SpaceStats]
 
+    @classmethod
+    def of(
+        cls, state: TrainState, stats: dict[str, SpaceStats],
+        held_out: dict[str, Space],
+    ) -> TrainResult:  # fmt: skip
+        """That of a state, its best nets diagnosed on rows held out."""
+        make, seeds, (*sources, target) = PairTranslator.of, state.seeds, stats
+        rows = []
+        for source in sources:
+            pair, sides = (source, target), (held_out[source], held_out[target])
+            models = [make(state.best, k, stats, pair, s) for k, s in enumerate(seeds)]
+            others = [models[:k] + models[k + 1 :] for k in range(len(seeds))]
+            both = zip(models, others, strict=True)
+            rows.append([diagnose(m, *sides, other_seeds=o) for m, o in both])
+        diagnoses = tuple(zip(*rows, strict=True))
+        scores = tuple(statistics.fmean(d.score for d in row) for row in diagnoses)
+        best, history = scores.index(max(scores)), tuple(state.history)
+        return cls(
+            state.preset, seeds, scores, best, tuple(state.best_steps), diagnoses,
+            history, state.best, stats,
+        )  # fmt: skip
+
     def translator(
         self, source: str | None = None, target: str | None = None, k: int | None = None
     ) -> PairTranslator:
         """The translator between two spaces (the first to the last) by the k-th seed
         (the best)."""
         names = self.nets.names
-        source, target = source or names[0], target or names[-1]
-        if not {source, target} <= set(names) or source == target:
-            raise DataError(
-                f"from {source!r} to {target!r}; give two of {', '.join(names)}"
-            )
+        pair = source or names[0], target or names[-1]
+        if not {*pair} <= {*names} or pair[0] == pair[1]:
+            known = ", ".join(names)
+            raise DataError(f"from {pair[0]!r} to {pair[1]!r}; give two of {known}")
         k = self.best if k is None else k
-        return PairTranslator.of(
-            self.nets, k, self.stats, (source, target), self.seeds[k]
-        )
+        return PairTranslator.of(self.nets, k, self.stats, pair, self.seeds[k])
 
     def summary(self) -> dict[str, float]:
         """Median, min and max over seeds of the scores, and the fraction of them that
         the diagnosis calls aligned."""
-        words = [label_of(score) for score in self.scores]
+        aligned = [label_of(score) == "aligned" for score in self.scores]
         return {
-            "median": statistics.median(self.scores),
-            "min": min(self.scores),
-            "max": max(self.scores),
-            "aligned": words.count("aligned") / len(words),
-        }
+            "median": statistics.median(self.scores), "min": min(self.scores),
+            "max": max(self.scores), "aligned": statistics.fmean(aligned),
+        }  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:
         """What `train` writes into history.json."""
         return {
-            "preset": asdict(self.preset),
-            "seeds": self.seeds,
-            "best": self.seeds[self.best],
-            "scores": self.scores,
-            "steps": self.steps,
-            "summary": self.summary(),
-            "history": self.history,
-        }
+            "preset": asdict(self.preset), "seeds": self.seeds,
+            "best": self.seeds[self.best], "scores": self.scores, "steps": self.steps,
+            "summary": self.summary(), "history": self.history,
+        }  # fmt: skip

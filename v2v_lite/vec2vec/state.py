@@ -7,21 +7,21 @@ and dropout are drawn by generators seeded anew from the run's seeds and the ste
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..spaces.files import DataError
-from ..spaces.space import Space
+from .checkpoint import OTHER_VERSION
 from .config import Preset
+from .maps import Maps, Whitenings
 from .nets import Nets, Networks
 from .optim import build_optimisers
 
-__all__ = ["LossMeter", "TrainState", "TrainingDiverged", "fingerprint"]
+__all__ = ["LossMeter", "TrainState", "TrainingDiverged"]
 
 
 class TrainingDiverged(DataError):  # a V2VError alone from version 0.3
@@ -45,25 +45,20 @@ class TrainState:
 
     def __init__(
         self, widths: dict[str, int], preset: Preset, seeds: tuple[int, ...],
-        device: torch.device, maps: dict[tuple[str, str], Tensor],
-        whitenings: dict[str, Tensor | None],
+        device: torch.device, maps: Maps, whitenings: Whitenings,
     ) -> None:  # fmt: skip
         self.preset, self.seeds, self.step = preset, seeds, 0
-        single = [
-            Networks(widths, preset, 1, torch.Generator().manual_seed(seed))
-            for seed in seeds
-        ]
+        draws = [torch.Generator().manual_seed(seed) for seed in seeds]
+        weights = [Networks(widths, preset, 1, g).state_dict() for g in draws]
         self.networks = Networks(widths, preset, len(seeds), torch.Generator())
-        weights = [one.state_dict() for one in single]
         joined = {key: torch.cat([w[key] for w in weights]) for key in weights[0]}
         self.networks.load_state_dict(joined)
         for pair, weight in maps.items():
             self.networks.init_from_map(*pair, weight, whitenings)
         nets = self.networks.to(device).nets
         self.optimisers = build_optimisers(self.networks, preset.optim)
-        average = preset.optim.ema_decay > 0
-        self.ema = copy.deepcopy(nets).requires_grad_(False) if average else None
         self.best = copy.deepcopy(nets).requires_grad_(False)
+        self.ema = copy.deepcopy(self.best) if preset.optim.ema_decay else None
         self.best_scores, self.best_steps = [-1.0] * len(seeds), [0] * len(seeds)
         self.evals_without_improvement = 0
         self.history: list[list[dict[str, float]]] = [[] for _ in seeds]
@@ -75,6 +70,21 @@ class TrainState:
         return self.networks.nets if self.ema is None else self.ema
 
     @torch.no_grad()
+    def update_ema(self) -> None:
+        """After a step t move the moving average, if one is kept, towards the nets.
+
+        With min(decay, (1 + t) / (10 + t)), so that it forgets a young network fast;
+        buffers are copied.
+        """
+        if self.ema is None:
+            return
+        nets, t = self.networks.nets, self.step
+        weight = 1 - min(self.preset.optim.ema_decay, (1 + t) / (10 + t))
+        torch._foreach_lerp_([*self.ema.parameters()], [*nets.parameters()], weight)
+        for mine, new in zip(self.ema.buffers(), nets.buffers(), strict=True):
+            mine.copy_(new)
+
+    @torch.no_grad()
     def keep_best(self, scores: list[float]) -> None:
         """Keep each seed's nets where its unsupervised score is its best so far.
 
@@ -82,10 +92,8 @@ class TrainState:
         stays until a score is `preset.min_delta` above its own.
         """
         delta = self.preset.min_delta if self.preset.init != "random" else 0.0
-        bars = [
-            old + delta * (self.step > at == 0)
-            for old, at in zip(self.best_scores, self.best_steps, strict=True)
-        ]
+        before = zip(self.best_scores, self.best_steps, strict=True)
+        bars = [old + delta * (self.step > at == 0) for old, at in before]
         better = any(new > bar for new, bar in zip(scores, bars, strict=True))
         waited = self.evals_without_improvement + 1
         self.evals_without_improvement = 0 if better else waited
@@ -97,15 +105,19 @@ class TrainState:
             for name, value in self.best.state_dict().items():
                 value[k].copy_(now[name][k])
 
+    def first_bad(self) -> tuple[int, str, int] | None:
+        """(step, loss, index of the seed) of what was first not finite."""
+        if found := self.meter.first_bad():
+            return found
+        weights = [w.flatten(1) for w in self.networks.nets.parameters()]
+        whole = torch.stack([w.isfinite().all(dim=1) for w in weights]).all(dim=0)
+        lost = (~whole).nonzero().flatten().tolist()
+        return (self.step, "of the next step", lost[0]) if lost else None
+
     def tensors(self) -> dict[str, Any]:
         """Every tensor, in nested dicts."""
-        tree: dict[str, Any] = {
-            "networks": self.networks.state_dict(),
-            "best": self.best.state_dict(),
-            "meter": self.meter.values,
-        }
-        if self.ema is not None:
-            tree["ema"] = self.ema.state_dict()
+        tree: dict[str, Any] = {k: v.state_dict() for k, v in self._modules().items()}
+        tree["meter"] = self.meter.values
         for name, optimiser in self.optimisers.items():
             state = optimiser.state_dict()["state"]
             tree[f"optim {name}"] = {str(k): v for k, v in state.items()}
@@ -113,39 +125,36 @@ class TrainState:
 
     def header(self) -> dict[str, Any]:
         """Everything else, as JSON can hold it."""
-        return {
-            "preset": asdict(self.preset),
-            "widths": self.networks.nets.widths,
-            "seeds": list(self.seeds),
-            "losses": self.meter.names,
+        carried = {name: getattr(self, name) for name in self.CARRIED}
+        return carried | {
+            "preset": asdict(self.preset), "widths": self.networks.nets.widths,
+            "seeds": list(self.seeds), "losses": self.meter.names,
             "count": self.meter.count,
-        } | {name: getattr(self, name) for name in self.CARRIED}
+        }  # fmt: skip
 
     def restore(self, tree: dict[str, Any], header: dict[str, Any]) -> None:
         """Become what `tensors` and `header` were taken from; DataError if they do not
         fit."""
         try:
-            self._restore(tree, header)
+            for name, module in self._modules().items():
+                module.load_state_dict(tree[name])
+            for name, optimiser in self.optimisers.items():
+                moments = {int(k): v for k, v in tree.get(f"optim {name}", {}).items()}
+                groups = optimiser.state_dict()["param_groups"]
+                optimiser.load_state_dict({"state": moments, "param_groups": groups})
+            for name in ("step", *self.CARRIED):
+                setattr(self, name, header[name])
+            meter = LossMeter(header["losses"], header["count"])
+            device = next(self.networks.parameters()).device
+            meter.values = {k: v.to(device) for k, v in tree.get("meter", {}).items()}
+            self.meter = meter
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
-            raise DataError(
-                f"the checkpoint does not fit its preset ({error}); resume with the "
-                "version of v2v_lite that wrote it, or train anew"
-            ) from error
+            fact = f"the checkpoint does not fit its preset ({error})"
+            raise DataError(f"{fact}; {OTHER_VERSION}") from error
 
-    def _restore(self, tree: dict[str, Any], header: dict[str, Any]) -> None:
-        self.networks.load_state_dict(tree["networks"])
-        self.best.load_state_dict(tree["best"])
-        if self.ema is not None:
-            self.ema.load_state_dict(tree["ema"])
-        for name, optimiser in self.optimisers.items():
-            moments = {int(k): v for k, v in tree.get(f"optim {name}", {}).items()}
-            groups = optimiser.state_dict()["param_groups"]
-            optimiser.load_state_dict({"state": moments, "param_groups": groups})
-        for name in ("step", *self.CARRIED):
-            setattr(self, name, header[name])
-        device = next(self.networks.parameters()).device
-        self.meter = LossMeter(header["losses"], header["count"])
-        self.meter.values = {k: v.to(device) for k, v in tree.get("meter", {}).items()}
+    def _modules(self) -> dict[str, nn.Module]:
+        found = {"networks": self.networks, "best": self.best}
+        return found if self.ema is None else found | {"ema": self.ema}
 
 
 class LossMeter:
@@ -175,22 +184,7 @@ class LossMeter:
 
     def first_bad(self) -> tuple[int, str, int] | None:
         """(step, loss, index of the seed) of the first loss that was not finite."""
-        bad = self.values["bad"].tolist() if self.values else []
-        found = [
-            (step, at, k)
-            for at, row in enumerate(bad)
-            for k, step in enumerate(row)
-            if step >= 0
-        ]
+        bad = self.values["bad"].cpu() if self.values else torch.empty(0, 0)
+        found = [(int(bad[at, k]), at, k) for at, k in (bad >= 0).nonzero().tolist()]
         step, at, k = min(found, default=(-1, 0, 0))
         return None if step < 0 else (step, self.names[at], k)
-
-
-def fingerprint(spaces: Iterable[tuple[str, Space]]) -> str:
-    """SHA-256 of names, rows and means: the data that a run saw."""
-    digest = hashlib.sha256()
-    for name, space in spaces:
-        digest.update(f"{name} {tuple(space.vectors.shape)}".encode())
-        for rows in (space.mean, space.vectors):
-            digest.update(rows.cpu().contiguous().numpy().data)
-    return digest.hexdigest()

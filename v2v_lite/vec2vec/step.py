@@ -1,4 +1,4 @@
-r"""One training step, whole, on plain tensors.
+r"""One training step, whole, on plain tensors; every loss is `(S,)`, one per seed.
 
     batch = {"minilm": x, "granite": y}  # unit rows (S, B, d), the known space last
     networks = Networks({"minilm": 384, "granite": 384}, preset, seeds, generator)
@@ -7,14 +7,11 @@ r"""One training step, whole, on plain tensors.
         optimisers["discriminators"] = Adam(parameters, d_lr)
     losses = train_step(networks, optimisers, batch, preset)
 
-`Trainer.step` calls the same function; what it adds comes in as an `Engine`. The spaces
-keep the order in which they are given. Every loss is `(S,)`, one number per seed.
+`Trainer.step` calls the same function; what it adds comes in as an `Engine`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -24,17 +21,14 @@ from torch import Tensor, nn
 
 from ..spaces.files import DataError
 from . import losses
-from .config import AdversarialConfig, LossConfig, OptimConfig, Preset
+from .config import AdversarialConfig, LossConfig, Preset
 from .losses import GAMES, VSP
 from .nets import Discriminator, Nets, Networks
 
 __all__ = [
-    "Batches", "Engine", "ForwardOutput", "clip_by_seed", "derive_seed",
-    "discriminator_losses", "forward", "frozen", "generator_losses", "lr_multiplier",
-    "set_learning_rates", "step_losses", "train_step", "update_ema",
+    "Engine", "ForwardOutput", "clip_by_seed", "discriminator_losses", "forward",
+    "frozen", "generator_losses", "step_losses", "train_step",
 ]  # fmt: skip
-
-BLOCK = 64  # steps whose rows are drawn together: one kernel per seed and space
 
 Batch = dict[str, Tensor]  # name -> (S, B, d) unit rows
 Pairs = dict[tuple[str, str], Tensor]  # (source, target) -> (S, B, d)
@@ -80,10 +74,9 @@ def train_step(
 ) -> Losses:  # fmt: skip
     """One update of the discriminators, then one of the translator against them.
 
-    Returns the losses `{name: (S,)}`, detached, at which the updates were made. The
-    loss that is differentiated is the sum over seeds: no weight is shared by two seeds,
-    so no gradient mixes. Without an optimiser "discriminators" only the translator
-    learns.
+    Returns the losses `{name: (S,)}`, detached, at which the updates were made; their
+    sum over seeds, which share no weight, is differentiated. Without an optimiser
+    "discriminators" only the translator learns.
     """
     found: Losses = {}
     nets, output = networks.nets, None
@@ -129,14 +122,11 @@ class ForwardOutput:
 def forward(nets: Nets, batch: Batch, config: LossConfig) -> ForwardOutput:
     """Encode, reconstruct, translate and return a batch `{name: (S, B, d)}`, each once.
 
-    Noise is added to the nets' inputs, never to `ForwardOutput.rows`, the losses'
-    targets. What no loss of `config` needs is left out.
+    Noise is added to inputs, not targets. What no loss of `config` needs is left out.
     """
     if tuple(batch) != nets.names:
         raise DataError(f"batch holds {tuple(batch)}; give {nets.names} in this order")
-    rebuilt: Batch = {}
-    translated: Pairs = {}
-    returned: Pairs = {}
+    rebuilt, translated, returned = Batch(), Pairs(), Pairs()
     inputs = [(name, _noisy(x, config.input_noise)) for name, x in batch.items()]
     z = nets.encode_all(inputs)
     latents = dict(zip(batch, z.unbind(1), strict=True))
@@ -166,15 +156,15 @@ def discriminator_losses(
 ) -> Losses:
     """What the discriminators minimise, `{name: (S,)}`; "discriminator" is the total.
 
-    "adv_d" and "latent_adv_d" are the games', "gradient_penalty" is R1 and R2.
-    Translations and latents are detached: no gradient reaches the translator. Without
-    discriminators there is the total alone, and it is zero.
+    "adv_d" and "latent_adv_d" are the games', "gradient_penalty" is R1 and R2. No
+    gradient reaches the translator. Without discriminators the total alone is left, 0.
     """
     settings, terms = config.adversarial, dict[str, Tensor]()
     smoothing = settings.label_smoothing
     for term, discriminator, real, fakes in _contests(networks, output):
         if discriminator is None:
             continue
+        size = discriminator.ensemble_size
         real, fakes = real.detach(), [fake.detach() for fake in fakes]
         real_logits, *logits = discriminator.logits(real, *fakes)
         for fake in logits:
@@ -182,9 +172,7 @@ def discriminator_losses(
             _add(terms, f"{term}_d", loss / len(fakes))
         for weight, groups in (settings.r1, [real]), (settings.r2, fakes):
             for rows in groups if weight else ():
-                loss = losses.gradient_penalty(
-                    discriminator.layers, rows, weight, discriminator.ensemble_size
-                )
+                loss = losses.gradient_penalty(discriminator.layers, rows, weight, size)
                 _add(terms, "gradient_penalty", loss / len(groups))
     return terms | {"discriminator": sum(terms.values(), _zero(output))}
 
@@ -195,8 +183,7 @@ def generator_losses(
     """What the translator minimises, `{name: (S,)}`; "generator" is the weighted total.
 
     Reconstruction, cycle and VSP are means over spaces or ordered pairs, or sums where
-    `mse_sum`; adversarial losses are sums over spaces. Discriminators are frozen: no
-    gradient reaches their weights.
+    `mse_sum`; adversarial losses are sums over spaces. Discriminators are frozen.
     """
     loss, terms = config.loss, _vsp_losses(output, config.loss)
     number = 1 if loss.mse_sum else len(output.rows)
@@ -217,17 +204,10 @@ def generator_losses(
 
 
 def step_losses(networks: Networks, batch: Batch, config: Preset) -> Losses:
-    """All losses of one batch at one state of the networks, `{name: (S,)}`.
-
-    Those of `discriminator_losses` and of `generator_losses`; `train_step` calls the
-    two itself and updates the discriminators in between.
-    """
+    """All losses of one batch, both sides' at one state of the networks."""
     output = forward(networks.nets, batch, config.loss)
     found = discriminator_losses(networks, output, config)
     return found | generator_losses(networks, output, config)
-
-
-# ---- the parts of the losses
 
 
 def _contests(networks: Networks, output: ForwardOutput) -> Iterator[Contest]:
@@ -247,8 +227,7 @@ def _contests(networks: Networks, output: ForwardOutput) -> Iterator[Contest]:
 def _fool(config: AdversarialConfig, contest: Contest) -> list[Tensor]:
     """The translator's adversarial loss `(S,)` on each of the fakes."""
     _, discriminator, real, fakes = contest
-    real = real.detach()
-    game = GAMES[config.game]
+    game, real = GAMES[config.game], real.detach()
     if discriminator is None:
         options = (config.temperature,) if game.temperature else ()
         return [game.g_loss(fake, real, *options) for fake in fakes]
@@ -282,9 +261,6 @@ def _vsp_losses(output: ForwardOutput, config: LossConfig) -> Losses:
     return terms
 
 
-# ---- what surrounds an update
-
-
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
     """Within it, what is computed with `module` sends no gradient to its weights."""
@@ -302,86 +278,6 @@ def clip_by_seed(weights: Iterable[Tensor], largest: float) -> None:
     scale = (largest / squares.sum(dim=0).sqrt().clamp_min(1e-12)).clamp(max=1)
     for grad in grads:
         grad.mul_(scale.view(-1, *[1] * (grad.dim() - 1)))
-
-
-def set_learning_rates(optimisers: Optimisers, config: OptimConfig, step: int) -> None:
-    """Set the learning rates of both sides for a step, counted from 0."""
-    factor = lr_multiplier(step, config)
-    for name, lr in (("nets", config.lr), ("discriminators", config.d_lr)):
-        for group in optimisers[name].param_groups if name in optimisers else ():
-            group["lr"] = lr * factor * group.get("lr_scale", 1.0)
-
-
-def lr_multiplier(step: int, config: OptimConfig) -> float:
-    """Factor on the learning rates at a step, counted from 0.
-
-    >>> [lr_multiplier(s, OptimConfig(warmup_steps=4, steps=8)) for s in (0, 3, 7)]
-    [0.25, 1.0, 1.0]
-    >>> config = OptimConfig(warmup_steps=4, steps=8, schedule="cosine")
-    >>> round(lr_multiplier(6, config), 3)
-    0.5
-    """
-    if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
-    if config.schedule == "constant":
-        return 1.0
-    done = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
-    return (1 + math.cos(math.pi * min(done, 1.0))) / 2
-
-
-@torch.no_grad()
-def update_ema(ema: Nets, nets: Nets, decay: float, step: int) -> None:
-    """Move the moving average towards the nets, with min(decay, (1 + t) / (10 + t))
-    after step t, so that it forgets a young network fast; buffers are copied."""
-    weight = 1 - min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_([*ema.parameters()], [*nets.parameters()], weight)
-    for mine, new in zip(ema.buffers(), nets.buffers(), strict=True):
-        mine.copy_(new)
-
-
-class Batches:
-    """Rows of each space for any step: each space draws its own, each seed its own.
-
-    `spaces` holds `(n, d)` rows on the device. What is drawn depends on the seed, the
-    space's place and the step alone, not on the steps before.
-    """
-
-    def __init__(
-        self, spaces: dict[str, Tensor], seeds: tuple[int, ...], batch_size: int
-    ) -> None:
-        self.spaces, self.seeds, self.batch_size = spaces, seeds, batch_size
-        self.block = -1
-        self.index: dict[str, Tensor] = {}
-
-    def at(self, step: int, rows: slice) -> dict[str, Tensor]:
-        """Those `rows` of the step's batch, `{name: (S, B, d)}`."""
-        block, within = divmod(step, BLOCK)
-        if block != self.block:
-            self.block = block
-            self.index = {
-                name: torch.stack([self._draw(s, k, x) for s in self.seeds], dim=1)
-                for k, (name, x) in enumerate(self.spaces.items())
-            }
-        return {
-            name: x[self.index[name][within, :, rows]]
-            for name, x in self.spaces.items()
-        }
-
-    def _draw(self, seed: int, space: int, x: Tensor) -> Tensor:
-        number = derive_seed(seed, space, self.block)
-        generator = torch.Generator(x.device).manual_seed(number)
-        size = BLOCK, self.batch_size
-        return torch.randint(len(x), size, generator=generator, device=x.device)
-
-
-def derive_seed(*numbers: int) -> int:
-    """One seed of 63 bits from several numbers.
-
-    >>> derive_seed(0, 1) != derive_seed(1, 0)
-    True
-    """
-    digest = hashlib.sha256(repr(numbers).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def _noisy(x: Tensor, length: float) -> Tensor:

@@ -3,11 +3,10 @@
     result = train({"minilm": x, "granite": y}, "ours", seeds=3, out="runs/a")
     result.translator().translate(rows)
 
-`Trainer.step` prepares a batch and calls `step.train_step`. Nothing in a step waits for
-the device: rows lie there and are drawn there, losses are summed there and read at the
-logging interval, when a loss that is not finite comes to light, too. Which weights are
-kept, which seed is chosen and when to stop early is decided by `align.diagnose` on rows
-held out, which needs no pair (chapter 11).
+Nothing in a step waits for the device: rows lie there and are drawn there, losses are
+summed there and read at the logging interval, when a loss that is not finite comes to
+light, too. Which weights are kept, which seed is chosen and when to stop early is
+decided by `align.diagnose` on rows held out, which needs no pair (chapter 11).
 
 Several processes (`accelerate launch`) divide each step's batch among them, so that a
 preset means the same on one GPU as on eight. Their gradients are averaged: those of the
@@ -20,35 +19,25 @@ from __future__ import annotations
 import math
 import os
 import statistics
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-
-from ..align.diagnosis import Diagnosis, diagnose
-from ..align.sinkhorn import reduced_precision_matmul
-from ..spaces.files import ConfigError, write_json
+from ..spaces.files import write_json
 from ..spaces.space import Space
-from . import checkpoint, distributed, initialise, step
-from .config import OURS, Preset, TrainerConfig
-from .initialise import Maps, Saved, initial_maps
+from . import checkpoint, distributed, initialise, maps, result
+from .batches import Batches
+from .config import Preset, TrainerConfig
+from .initialise import Saved
 from .nets import Nets
-from .result import PairTranslator, SpaceStats, TrainResult, output_matrices
-from .state import TrainingDiverged, TrainState, fingerprint
-from .step import Batch, Engine, Losses
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
+from .optim import set_learning_rates
+from .presets import OURS
+from .result import PairTranslator, Report, SpaceStats, TrainResult
+from .state import TrainingDiverged, TrainState
+from .step import Losses, train_step
 
 __all__ = ["Trainer", "train"]
 
 HISTORY = "history.json"
-SCORES = ("score", "density", "anchor", "closeness", "cycle", "csls")
-Report = Callable[[PairTranslator], dict[str, float]]
 
 
 def train(
@@ -83,14 +72,14 @@ def train(
         report=report, device=device, progress=progress, saved=saved,
     )  # fmt: skip
     trainer.run(progress)
-    result = trainer.result()
+    found = trainer.result()
     if folder is not None and trainer.is_main:
-        write_json(folder / HISTORY, result.as_dict())
-        result.translator().save(folder)
-    return result
+        write_json(folder / HISTORY, found.as_dict())
+        found.translator().save(folder)
+    return found
 
 
-class Trainer(Engine):
+class Trainer:
     """A training on its device: rows, networks, optimisers, evaluation, checkpoints.
 
     `train` makes one and calls `run`. To take single steps, from maps at hand:
@@ -106,20 +95,19 @@ class Trainer(Engine):
     def __init__(
         self, spaces: dict[str, Space], preset: Preset = OURS, *,
         seeds: tuple[int, ...] = (0,), held_out: dict[str, Space] | None = None,
-        config: TrainerConfig | None = None, initial_maps: Maps | None = None,
+        config: TrainerConfig | None = None, initial_maps: maps.Maps | None = None,
         out: Path | None = None, report: Report | None = None, device: str = "auto",
         progress: bool = False, saved: Saved | None = None,
     ) -> None:  # fmt: skip
         initialise.check_spaces(spaces, preset)
         self.preset, self.config = preset, config or TrainerConfig()
         self.out, self.report = out, report
-        self.accelerator = distributed.build_accelerator(
-            preset.optim.precision, device, out if self.config.tensorboard else None
-        )
+        options = preset.optim, self.config, device, out
+        self.engine = distributed.AcceleratedEngine(*options)
+        self.accelerator = self.engine.accelerator
         self.device = self.accelerator.device
-        self.accumulation = self.config.grad_accumulation
-        self.micro_batch_size = self._micro_batch_size()
-        self.hash = fingerprint([*spaces.items(), *(held_out or {}).items()])
+        self.is_main = self.accelerator.is_main_process  # it writes and shows progress
+        self.hash = initialise.fingerprint([*spaces.items(), *(held_out or {}).items()])
         self.stats = {k: SpaceStats.of(s.to("cpu"), preset) for k, s in spaces.items()}
         self.spaces = {name: space.to(self.device) for name, space in spaces.items()}
         self.held_out = {
@@ -128,64 +116,39 @@ class Trainer(Engine):
         }
         *sources, target = spaces
         self.pairs = [(name, target) for name in sources]
+        whitenings = {name: one.whitening for name, one in self.stats.items()}
         if saved:
-            initialise.check_same_data(saved[1], self.spaces, self.hash)
+            initialise.check_same_data(saved, self.spaces, self.hash)
         elif initial_maps is None:
-            initial_maps = self._find_maps(seeds, progress)
-        self._build(seeds, initial_maps or {}, saved)
-
-    def _micro_batch_size(self) -> int:
-        # Rows of a space per forward pass of this process.
-        count, size = self.accelerator.num_processes, self.preset.optim.batch_size
-        parts = count * self.accumulation
-        if size % parts or size // parts < 2:
-            raise ConfigError(
-                f"optim.batch_size = {size} does not divide, by 2 rows or more, into "
-                f"{count} processes' {self.accumulation} micro-batches; choose a "
-                f"multiple of {parts}"
-            )
-        return size // parts
-
-    def _find_maps(self, seeds: tuple[int, ...], progress: bool) -> Maps:
-        # Found once, by the main process, and handed to the others.
-        from accelerate.utils import broadcast_object_list
-
-        found: list[Maps] = [{}]
-        if self.is_main:
-            rows, stats = self.spaces, self.stats
-            found = [initial_maps(rows, stats, self.preset, seeds, progress)]
-        return broadcast_object_list(found)[0]
-
-    def _build(self, seeds: tuple[int, ...], maps: Maps, saved: Saved | None) -> None:
-        preset, stats, prepare = self.preset, self.stats, self.accelerator.prepare
+            sides, find = (self.spaces, whitenings), maps.initial_maps
+            initial_maps = self.engine.once(find, *sides, preset, seeds, progress)
         widths = {name: space.d for name, space in self.spaces.items()}
-        whitenings = {name: one.whitening for name, one in stats.items()}
-        self.state = TrainState(widths, preset, seeds, self.device, maps, whitenings)
+        given = self.device, initial_maps or {}, whitenings
+        self.state = TrainState(widths, preset, seeds, *given)
+        rows = {k: self.stats[k].transform(s.vectors) for k, s in self.spaces.items()}
+        self.batches = Batches(rows, seeds, preset.optim.batch_size)
+        self._prepare(saved)
+
+    def _prepare(self, saved: Saved | None) -> None:
+        state, accelerator, networks = self.state, self.accelerator, self.state.networks
         self.last_saved = -1  # the step of the last checkpoint
         if saved:
-            self.state.restore(*saved)
-            self.last_saved = self.state.step
-            if self.accelerator.scaler is not None and "scaler" in saved[1]:
-                self.accelerator.scaler.load_state_dict(saved[1]["scaler"])
-        self.optimisers = {k: prepare(v) for k, v in self.state.optimisers.items()}
-        rows = {k: stats[k].transform(s.vectors) for k, s in self.spaces.items()}
-        self.batches = step.Batches(rows, seeds, preset.optim.batch_size)
-        networks = self.state.networks
-        for name, one in stats.items():
-            matrix = output_matrices(one, preset, networks.filter_of(name))
-            stats[name] = replace(one, output_matrix=matrix)
+            state.restore(*saved)
+            self.last_saved = state.step
+            if accelerator.scaler is not None and "scaler" in saved[1]:
+                accelerator.scaler.load_state_dict(saved[1]["scaler"])
+        prepare = accelerator.prepare
+        self.optimisers = {k: prepare(v) for k, v in state.optimisers.items()}
+        for name, one in self.stats.items():
+            matrix = result.output_matrices(one, self.preset, networks.filter_of(name))
+            self.stats[name] = replace(one, output_matrix=matrix)
         if self.config.compile:
             nets = networks.nets
             layers = [one.layers for one in networks.discriminators()]
             for module in (*nets.inputs, nets.backbone, *nets.outputs, *layers):
                 module.compile()
         if self.config.tensorboard:
-            self.accelerator.init_trackers("tensorboard")
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this is the process that writes files and shows progress."""
-        return bool(self.accelerator.is_main_process)
+            accelerator.init_trackers("tensorboard")
 
     @property
     def nets(self) -> Nets:
@@ -196,51 +159,16 @@ class Trainer(Engine):
 
     def step(self) -> Losses:
         """Draw a batch and make one `train_step`; the losses `{name: (S,)}`."""
-        state, optim = self.state, self.preset.optim
-        step.set_learning_rates(self.optimisers, optim, state.step)
+        state, engine, optim = self.state, self.engine, self.preset.optim
+        set_learning_rates(self.optimisers, optim, state.step)
         state.networks.set_progress(state.step / optim.steps)
-        size = self.micro_batch_size * self.accumulation
-        first = self.accelerator.process_index * size
-        batch = self.batches.at(state.step, slice(first, first + size))
-        losses = step.train_step(
-            state.networks, self.optimisers, batch, self.preset, self
-        )
-        if self.accelerator.num_processes > 1:
-            distributed.average_buffers(self.accelerator, state.networks.nets)
+        engine.numbers = *state.seeds, state.step
+        batch = self.batches.at(state.step, engine.rows)
+        losses = train_step(state.networks, self.optimisers, batch, self.preset, engine)
+        engine.average_buffers(state.networks.nets)
         state.step += 1
-        if state.ema is not None:
-            step.update_ema(state.ema, state.networks.nets, optim.ema_decay, state.step)
+        state.update_ema()
         return losses
-
-    def micro_batches(self, batch: Batch) -> Iterator[Batch]:
-        """Parts of this process's rows. Noise and dropout depend on seeds, step and
-        part alone, so that a second pass and a resumed run repeat them."""
-        size, state = self.micro_batch_size, self.state
-        first = self.accelerator.process_index * size * self.accumulation
-        for at in range(0, size * self.accumulation, size):
-            seed = step.derive_seed(*state.seeds, state.step, first + at)
-            torch.manual_seed(seed)
-            yield {name: rows[:, at : at + size] for name, rows in batch.items()}
-
-    def autocast(self) -> AbstractContextManager:
-        """Mixed precision, on a GPU."""
-        return self.accelerator.autocast()
-
-    def backward(self, loss: Tensor) -> None:
-        """As in `Engine`, with the loss scaled where precision needs it."""
-        self.accelerator.backward(loss / self.accumulation)
-
-    def update(
-        self, optimiser: torch.optim.Optimizer, weights: list[nn.Parameter], clip: float
-    ) -> None:
-        """As in `Engine`, by the gradients of all processes."""
-        if self.accelerator.num_processes > 1:
-            distributed.average_gradients(self.accelerator, weights)
-        if clip:
-            self.accelerator.unscale_gradients(optimiser)
-            step.clip_by_seed(weights, clip)
-        optimiser.step()
-        optimiser.zero_grad()
 
     # ---- the loop
 
@@ -248,7 +176,8 @@ class Trainer(Engine):
         """Step until the last step or early stopping: log, evaluate, save between."""
         state, every, steps = self.state, self.config, self.preset.optim.steps
         patience = every.patience or math.inf
-        with self._context(progress) as bar, distributed.StopSignal() as stop:
+        around = self.engine.around_loop(state.step, progress and self.is_main)
+        with around as bar, distributed.StopSignal() as stop:
             if state.step == 0:
                 self.evaluate()
                 self.save()
@@ -265,33 +194,9 @@ class Trainer(Engine):
                     self.save()
                 if stop.agreed(self.accelerator, state.step, every.log_every):
                     self.save()
-                    raise distributed.Interrupted(
-                        f"stopped by {stop.asked or 'a signal'} after step "
-                        f"{state.step}; {self._kept()}"
-                    )
+                    at = f"by {stop.asked or 'a signal'} after step {state.step}"
+                    raise distributed.Interrupted(f"stopped {at}; {self._kept()}")
             self.save()
-
-    @contextmanager
-    def _context(self, progress: bool) -> Iterator[tqdm]:
-        """Progress bar, forked generators, reduced matmul precision if set; closes the
-        trackers."""
-        from tqdm.auto import tqdm
-
-        devices = [] if self.device.type == "cpu" else [self.device]
-        optim, quiet = self.preset.optim, not (progress and self.is_main)
-        reduced = optim.matmul_precision == "medium"
-        bar = {"total": optim.steps, "initial": self.state.step, "disable": quiet}
-        try:
-            with (
-                torch.random.fork_rng(devices),
-                reduced_precision_matmul() if reduced else nullcontext(),
-                tqdm(desc="train", **bar) as shown,
-            ):
-                yield shown
-        finally:
-            # Not end_training: it would end the processes' group for a second run too.
-            for tracker in self.accelerator.trackers:
-                tracker.finish()
 
     def log_losses(self) -> dict[str, float]:
         """Write the mean losses since the last call into the history.
@@ -307,9 +212,7 @@ class Trainer(Engine):
         for k, losses in enumerate(means):
             self._log(k, losses)
         totals = [name for name in ("generator", "discriminator") if name in means[0]]
-        return {
-            name: statistics.fmean(losses[name] for losses in means) for name in totals
-        }
+        return {k: statistics.fmean(losses[k] for losses in means) for k in totals}
 
     def check_finite(self) -> None:
         """Raise TrainingDiverged if a loss was, or a weight is, not finite."""
@@ -317,19 +220,12 @@ class Trainer(Engine):
         if state.meter.values:
             bad = self.accelerator.gather(state.meter.values["bad"][None])
             state.meter.values["bad"] = bad.amax(dim=0)
-        found = state.meter.first_bad()
-        if found is None:
-            weights = [w.flatten(1) for w in state.networks.nets.parameters()]
-            whole = torch.stack([w.isfinite().all(dim=1) for w in weights]).all(dim=0)
-            lost = (~whole).nonzero().flatten().tolist()
-            found = (state.step, "of the next step", lost[0]) if lost else None
-        if found is not None:
+        if found := state.first_bad():
             at, name, k = found
-            raise TrainingDiverged(
-                f"step {at}: the loss {name!r} of seed {state.seeds[k]} is not "
-                f"finite; {self._kept()}. Lower optim.lr or optim.d_lr, set "
-                "optim.grad_clip, or use precision 'no' or 'bf16'"
-            )
+            fact = f"the loss {name!r} of seed {state.seeds[k]} is not finite"
+            mend = "Lower optim.lr or optim.d_lr, set optim.grad_clip, or use precision"
+            kept = f"{self._kept()}. {mend} 'no' or 'bf16'"
+            raise TrainingDiverged(f"step {at}: {fact}; {kept}")
 
     # ---- evaluation without pairs
 
@@ -340,23 +236,13 @@ class Trainer(Engine):
         self.check_finite()
         state, rank = self.state, self.accelerator.process_index
         mine = range(rank, len(state.seeds), self.accelerator.num_processes)
-        found = [(k, self._evaluate_seed(k)) for k in mine]
+        found = []
+        for k in mine:
+            models = {pair: self.translator(self.nets, k, *pair) for pair in self.pairs}
+            found.append((k, result.evaluate(models, self.held_out, self.report)))
         for k, record in sorted(gather_object(found), key=lambda f: f[0]):
             self._log(k, record)
         state.keep_best([records[-1]["score"] for records in state.history])
-
-    def _evaluate_seed(self, k: int) -> dict[str, float]:
-        # Means over pairs of the diagnosis of the k-th seed, and what `report` says.
-        found: list[Diagnosis] = []
-        record: dict[str, float] = {}
-        for pair in self.pairs:
-            model = self.translator(self.nets, k, *pair)
-            found.append(diagnose(model, *(self.held_out[name] for name in pair)))
-            if self.report:
-                of = "report" if len(self.pairs) == 1 else f"report {pair[0]}"
-                record |= {f"{of} {key}": v for key, v in self.report(model).items()}
-        mean = {k: statistics.fmean(getattr(d, k) for d in found) for k in SCORES}
-        return mean | record
 
     def translator(
         self, nets: Nets, k: int, source: str, target: str
@@ -367,24 +253,7 @@ class Trainer(Engine):
 
     def result(self) -> TrainResult:
         """What was learned so far: best nets, their diagnoses, history; no rows."""
-        state, count = self.state, len(self.state.seeds)
-        rows = []
-        for pair in self.pairs:  # each seed's best nets, with cross-seed agreement
-            sides = [self.held_out[name] for name in pair]
-            models = [self.translator(state.best, k, *pair) for k in range(count)]
-            rows.append(
-                [
-                    diagnose(model, *sides, other_seeds=models[:k] + models[k + 1 :])
-                    for k, model in enumerate(models)
-                ]
-            )
-        diagnoses = tuple(zip(*rows, strict=True))
-        scores = tuple(statistics.fmean(d.score for d in row) for row in diagnoses)
-        return TrainResult(
-            self.preset, state.seeds, scores, max(range(count), key=scores.__getitem__),
-            tuple(state.best_steps), diagnoses, tuple(state.history), state.best,
-            self.stats,
-        )  # fmt: skip
+        return TrainResult.of(self.state, self.stats, self.held_out)
 
     # ---- files
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-
-from ..align.base import Stage
+from ..align.base import Clock, Stages
 from ..spaces.space import Space
 from .config import Preset
 from .result import PairTranslator, TrainResult
@@ -37,10 +34,8 @@ class Vec2Vec(PairTranslator):
         vars(model).update(vars(result.translator(source, target, k)))
         return model
 
-    def _fit(
-        self, source: Space, target: Space, seed: int, progress: bool
-    ) -> Sequence[Stage]:
-        clock = time.perf_counter()
+    def _fit(self, source: Space, target: Space, seed: int, progress: bool) -> Stages:
+        clock = Clock()
         found = train(
             {"source": source, "target": target}, self.preset,
             seeds=self.seeds, seed=seed, progress=progress,
@@ -48,6 +43,5 @@ class Vec2Vec(PairTranslator):
         )  # fmt: skip
         best = found.translator()
         vars(self).update(vars(best))
-        seconds = time.perf_counter() - clock
-        detail = {"step": found.steps[found.best], "seed": best.seed}
-        return [Stage("train", found.scores[found.best], seconds, detail)]
+        score, step = found.scores[found.best], found.steps[found.best]
+        return [clock.stage("train", score, step=step, seed=best.seed)]
