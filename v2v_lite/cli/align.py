@@ -192,12 +192,11 @@ class Diagnose(base.Command):
 
 def unpaired_method(name: str) -> type[v2v.align.Translator]:
     """The method of that name; UsageError for one that needs pairs or is unknown."""
-    methods = {n: kind for n, kind in v2v.align.METHODS.items() if not kind.paired}
+    methods = {n: v2v.align.METHODS[n] for n in sorted(v2v.align.METHODS)}
     methods.pop("linear")  # a map that is given is not learned
-    if name not in methods:
-        raise base.UsageError(
-            f"no method {name!r}; choose {', '.join(sorted(methods))}"
-        )
+    choices = [n for n in methods if not methods[n].paired]
+    if name not in choices:
+        raise base.UsageError(f"no method {name!r}; choose {', '.join(choices)}")
     return methods[name]
 
 
