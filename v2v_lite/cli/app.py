@@ -26,8 +26,9 @@ from .doctor import Doctor, advice
 
 __all__ = ["main", "parse"]
 
-CONFIG = (tyro.conf.OmitSubcommandPrefixes,)
 ABOUT = "Translate embeddings between encoders without a single pair."
+TYRO: Any = {"prog": "v2v", "description": ABOUT,
+             "config": (tyro.conf.OmitSubcommandPrefixes,)}  # fmt: skip
 # And `train`, whose class is imported, with torch, where it is asked for.
 COMMANDS = Demo, Align, Translate, Score, Diagnose, Attack, Defend, Encode, Data, Doctor
 NAMES = {kind.__name__.lower() for kind in COMMANDS}
@@ -73,9 +74,7 @@ def parse(words: Sequence[str]) -> Command:
     box, kinds = io.StringIO(), _commands(words)
     try:
         with redirect_stderr(box):
-            found = tyro.cli(
-                kinds, prog="v2v", description=ABOUT, args=words, config=CONFIG
-            )
+            found = tyro.cli(kinds, args=words, **TYRO)
     except SystemExit as stop:
         if not stop.code:
             raise

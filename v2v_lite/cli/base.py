@@ -149,12 +149,9 @@ def echo(text: str) -> None:
 
 
 def emit(result: Result, stream: TextIO, as_json: bool) -> None:
-    """Write a result to `stream`: as JSON, or its lines."""
-    text = "\n".join(result.lines)
-    if as_json:
-        narrow = not (stream.encoding or "").lower().startswith("utf")
-        text = json.dumps(to_jsonable(result.data), indent=1, ensure_ascii=narrow)
-    print(text, file=stream, flush=True)
+    """Write a result to `stream`: as JSON in ASCII, or its lines."""
+    text = json.dumps(to_jsonable(result.data), indent=1) if as_json else ""
+    print(text or "\n".join(result.lines), file=stream, flush=True)
 
 
 def to_jsonable(value: Any) -> Any:

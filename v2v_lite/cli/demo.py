@@ -52,10 +52,8 @@ class Demo(base.Command):
         summaries = {name: comparison.summary(done) for name, done in rows.items()}
         split = comparison.split_of(self.source, self.target, n, ours[0].seed)
         best, found = best_of(ours, *split.unseen())
-        title = (
-            f"{self.source} to {self.target}, unpaired: {split.source.n:,} texts a "
-            f"side, pool {split.eval_source.n:,}"
-        )
+        sizes = f"{split.source.n:,} texts a side, pool {split.eval_source.n:,}"
+        title = f"{self.source} to {self.target}, unpaired: {sizes}"
         result = {
             "source": self.source, "target": self.target, "n_train": split.source.n,
             "seeds": seeds, "methods": summaries, "rows": rows,
@@ -64,32 +62,20 @@ class Demo(base.Command):
         }  # fmt: skip
         v2v.spaces.write_json(self.out / "demo.json", base.to_jsonable(result))
         with v2v.spaces.atomic(self.out / "demo.png") as temporary:
-            temporary.write_bytes(drawn(rows, title))
+            temporary.write_bytes(drawn(summaries, title))
         base.echo(f"{self.out}: demo.json and demo.png are written")
         paired = f"(paired methods: the same {2 * split.source.n:,} texts with pairs)"
         lines = [title, *comparison.lines(summaries), paired, found[best].line()]
         return base.Result(result, lines)
 
 
-def drawn(rows: dict[str, list[dict]], title: str) -> bytes:
-    """A PNG: top-1 and mean rank of each method, a dot for each seed."""
-    from ..teaching import PALETTE, figure_to_png, new_figure, style
-    from ..teaching.comparison import KINDS
+def drawn(summaries: dict[str, dict], title: str) -> bytes:
+    """A PNG: the median top-1 of each method, and half its range over seeds."""
+    from ..teaching import comparison, figure_to_png, score_bars, style
 
-    palette = PALETTE | {"paired": PALETTE["reference"]}
-    names = [f"{name} ({KINDS[name]})" for name in rows]
-    colors = [palette[KINDS[name]] for name in rows]
+    top1 = {name: one["top1"] for name, one in summaries.items()}
+    bars = {n: (s["median"], (s["max"] - s["min"]) / 2) for n, s in top1.items()}
     with style():
-        figure, (left, right) = new_figure(8.4, 3.6, 1, 2, sharey=True)
-        for axes, key, form in (left, "top1", "{:.3f}"), (right, "rank", "{:,.1f}"):
-            means = [sum(r[key] for r in of) / len(of) for of in rows.values()]
-            bars = axes.barh(names, means, color=colors, height=0.7)
-            axes.bar_label(bars, [form.format(m) for m in means], padding=5, fontsize=8)
-            for y, of in enumerate(rows.values()):
-                axes.plot([r[key] for r in of], [y] * len(of), "k.", ms=3)
-            axes.grid(axis="y", visible=False)
-        left.invert_yaxis()
-        left.set(xlabel="top-1", xlim=(0, 1.15))
-        right.set(xlabel="mean rank (1 is perfect)", xscale="log", xlim=(1, 3e4))
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-        return figure_to_png(figure)
+        return figure_to_png(
+            score_bars(bars, comparison.BASELINES, comparison.PAIRED, title=title)
+        )

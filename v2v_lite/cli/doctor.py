@@ -91,20 +91,19 @@ def _in_cache(hub: str) -> bool:
 def _results() -> dict[str, str]:
     from ..teaching import results
 
-    found = {}
-    for name in results.NAMES:
-        try:
-            why, more = results.stale(name), " RECHECK=1"
-        except (ValueError, KeyError, OSError):
-            why, more = "not measured", ""
-        found[name] = f"{why}; `make bench NAME={name}{more}`" if why else "fresh"
+    bench = "`make bench NAME="
+    found = {name: f"not measured; {bench}{name}`" for name in results.NAMES}
+    for name in found:
+        with suppress(ValueError, KeyError, OSError):
+            why = results.stale(name)
+            found[name] = f"{why}; {bench}{name} RECHECK=1`" if why else "fresh"
     return found
 
 
 def _lines(title: str, found: Any) -> list[str]:
     rows = found if isinstance(found, list) else [found]
     if isinstance(found, dict):
-        rows = [f"{name:<13}{value or 'absent'}" for name, value in found.items()]
+        rows = [f"{name:<12} {value or 'absent'}" for name, value in found.items()]
     if title == "packages":
         rows = [", ".join(" ".join(row.split()) for row in rows)]
     return [f"{title + ':':<10} {row}" for row in rows]
