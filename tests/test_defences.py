@@ -248,7 +248,7 @@ def test_defend_writes_rows_and_tells_the_cost(shop, capsys):
 def test_defend_says_what_the_kinds_of_version_0_1_are_now(shop, capsys):
     for old, new in RENAMED.items():
         assert main(["defend", "rows.safetensors", "--kind", old]) == 2
-        assert capsys.readouterr().err == f"v2v: {old} is now {new}\n"
+        assert capsys.readouterr().err == f"v2v: defence {old!r} is now {new!r}\n"
 
 
 def test_defend_refuses(shop, capsys):
