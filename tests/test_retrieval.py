@@ -1,5 +1,6 @@
 """The score against brute-force ranks, and what it must refuse."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -96,7 +97,7 @@ def test_scale_of_rows_does_not_matter():
 def test_dict_and_line():
     x, y = noisy(40, 8, 1)
     found = score(Space.of(x), Space.of(y), progress=True)
-    written = json.loads(json.dumps(found.as_dict()))
+    written = json.loads(json.dumps(dataclasses.asdict(found)))
     assert written["pool"] == 40 and set(written["top1"]) == {"mean", "se", "n"}
     assert "pool 40" in found.line() and "\n" not in found.line()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import ClassVar
@@ -122,7 +122,7 @@ class Diagnosed(Task):
             Translator.load(work / "fits" / f.key) for f in (fit, *self.others)
         )
         found = diagnose(model, *split.unseen(), other_seeds=others)
-        return found.as_dict()
+        return asdict(found)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -66,10 +66,6 @@ class Diagnosis:
     csls: float
     agreement: float | None
     rows: int
-
-    def as_dict(self) -> dict:
-        """The fields by name."""
-        return asdict(self)
 
     def line(self) -> str:
         """One line for people.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,7 +77,7 @@ class Fit(base.Command):
             line += f", its networks of step {data['step']}"
         if len(data["seeds"]) > 1:
             line += f", the best of {len(data['seeds'])} by the diagnosis"
-        data["diagnosis"] = found.as_dict()
+        data["diagnosis"] = asdict(found)
         return base.Result(data, [line, found.line()])
 
 
@@ -108,7 +108,7 @@ class Align(Fit):
         result = self.result(
             self.method, found[best], out=out, method=self.method, seed=model.seed,
             source=model.source_name, target=model.target_name, pair=pair,
-            seeds={m.seed: d.as_dict() for m, d in zip(models, found, strict=True)},
+            seeds={m.seed: asdict(d) for m, d in zip(models, found, strict=True)},
         )  # fmt: skip
         v2v.spaces.write_json(out / DIAGNOSIS, base.to_jsonable(result.data))
         return result
@@ -163,7 +163,7 @@ class Score(base.Command):
         _check_same_rows(rows, target)
         by, bar = self.rank_by, base.interactive()
         found = v2v.measure.score(rows, target, rank_by=by, progress=bar)
-        return base.Result(found.as_dict(), [found.line()])
+        return base.Result(asdict(found), [found.line()])
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class Diagnose(base.Command):
         unseen = base.load_pair(self.source, self.target, self.n_train)[2:]
         bar = base.interactive()
         found = v2v.align.diagnose(model, *unseen, other_seeds=others, progress=bar)
-        return base.Result(found.as_dict(), [found.line()])
+        return base.Result(asdict(found), [found.line()])
 
 
 def unpaired_method(name: str) -> type[v2v.align.Translator]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import v2v_lite as v2v
@@ -57,7 +57,7 @@ class Demo(base.Command):
         result = {
             "source": self.source, "target": self.target, "n_train": split.source.n,
             "seeds": seeds, "methods": summaries, "rows": rows,
-            "diagnosis": found[best].as_dict(),
+            "diagnosis": asdict(found[best]),
             "circumstances": results.circumstances(),
         }  # fmt: skip
         v2v.spaces.write_json(self.out / "demo.json", base.to_jsonable(result))

@@ -8,7 +8,7 @@ of the pool of candidates. So one record holds all of them.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -38,10 +38,6 @@ class Score:
     top16: Estimate
     rank: Estimate
     foscttm: Estimate
-
-    def as_dict(self) -> dict:
-        """`{"pool": n, "top1": {"mean": .., "se": .., "n": ..}, ...}` for JSON."""
-        return asdict(self)
 
     def line(self) -> str:
         """One line of text: the numbers with their standard errors, and the pool."""

@@ -12,10 +12,11 @@ linear: its adapters are matrices, and its backbone, the only non-linear part, l
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 from warnings import warn
 
-from ..spaces.files import ConfigError
+from ..spaces.files import ConfigError, read_json
 from .config import AdversarialConfig, LossConfig, NetConfig, OptimConfig, Preset
 
 __all__ = [
@@ -70,27 +71,8 @@ OURS = Preset(
 PRESETS = {preset.name: preset for preset in (PAPER, RELEASED, OURS)}
 
 # What version 0.1 called fields and values; for files and callers of that version.
-OLD_PRESETS = {"printed": "paper", "sound": "ours"}
-OLD_FIELDS = {
-    "accumulate": "grad_accumulation", "batch": "batch_size", "clip": "grad_clip",
-    "coarse": "matmul_precision", "cycle": "cycle_weight",
-    "cycle_detached": "cycle_stop_gradient", "ema": "ema_decay",
-    "evaluate_every": "eval_every", "focus": "singular_value_exponent",
-    "game": "adversarial", "kind": "game", "latent": "latent_dim",
-    "latent_game": "latent_adv_weight", "margin": "min_delta",
-    "members": "ensemble_size", "noise": "input_noise", "output_game": "adv_weight",
-    "read_out": "output_transform", "reconstruction": "reconstruction_weight",
-    "rule": "optimizer", "save_every": "checkpoint_every", "slow": "slow_lr_scale",
-    "smoothing": "label_smoothing", "spread": "variance_exponent",
-    "squared": "mse_sum", "start": "init", "vsp_reconstruction":
-    "vsp_reconstruction_weight", "warmup": "warmup_steps", "whitened":
-    "whitening_rows", "width": "hidden_dim", "zero_backbone": "identity_backbone",
-}  # fmt: skip
-OLD_VALUES = {
-    "vsp=printed": "paper", "vsp=sound": "self", "name=printed": "paper",
-    "name=sound": "ours", "matmul_precision=False": "highest",
-    "matmul_precision=True": "medium",
-}  # fmt: skip
+OLD = read_json(Path(__file__).with_name("old_names.json"))
+OLD_PRESETS, OLD_FIELDS = OLD["presets"], OLD["fields"]
 
 
 def preset_named(name: str) -> Preset:
@@ -123,7 +105,7 @@ def from_dict(kind: type[Config], values: Any) -> Config:
     ready: dict[str, Any] = {}
     for name, value in values.items():
         name = name if name in defaults else OLD_FIELDS.get(name, name)
-        value = OLD_VALUES.get(f"{name}={value}", value)
+        value = OLD["values"].get(f"{name}={value}", value)
         if name not in defaults:
             known = f"{', '.join(defaults)}. Use the version of v2v_lite that wrote it"
             raise ConfigError(f"{title} has no field {name!r}; known are {known}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..align.base import Clock, Stages
 from ..spaces.space import Space
 from .config import Preset
-from .result import PairTranslator, TrainResult
+from .result import PairTranslator
 from .trainer import train
 
 __all__ = ["Vec2Vec"]
@@ -14,8 +14,8 @@ __all__ = ["Vec2Vec"]
 class Vec2Vec(PairTranslator):
     """Train by a preset (OURS) between two unpaired spaces, and keep the best seed.
 
-    `fit` is `trainer.train` without a folder; what a training with more spaces, seeds
-    or checkpoints has found becomes a Vec2Vec by `from_result`.
+    `fit` is `trainer.train` without a folder. A training with more spaces, seeds or
+    checkpoints gives its translators by `TrainResult.translator`.
     """
 
     name = "vec2vec"
@@ -23,16 +23,6 @@ class Vec2Vec(PairTranslator):
     def __init__(self, preset: Preset | None = None, seeds: int = 1) -> None:
         super().__init__()
         self.preset, self.seeds = preset, seeds
-
-    @classmethod
-    def from_result(
-        cls, result: TrainResult, source: str | None = None, target: str | None = None,
-        k: int | None = None,
-    ) -> Vec2Vec:  # fmt: skip
-        """The translator between two of a result's spaces by its k-th (best) seed."""
-        model = cls(result.preset, len(result.seeds))
-        vars(model).update(vars(result.translator(source, target, k)))
-        return model
 
     def _fit(self, source: Space, target: Space, seed: int, progress: bool) -> Stages:
         clock = Clock()
