@@ -125,25 +125,22 @@ class Translator(ABC):
         source, target = as_space(source, "source"), as_space(target, "target")
         for side, space in (("source", source), ("target", target)):
             if space.n < self.min_rows:
-                raise DataError(
-                    f"{side} has {space.n} rows, but {self.name} needs "
-                    f"{self.min_rows}; give more rows or choose another method"
-                )
+                fact = f"{side} has {space.n} rows, but {self.min_rows} are needed"
+                mend = f"give more rows or choose another method than {self.name}"
+                raise DataError(f"{fact}; {mend}")
             if space.n > 2:
                 check_not_degenerate(space.vectors, side)
         if self.paired and source.n != target.n:
-            raise DataError(
-                f"{self.name} learns from pairs, but source has {source.n} rows and "
-                f"target {target.n}; row i of both must be one text"
-            )
+            fact = f"source has {source.n} rows and target {target.n}"
+            mend = "row i of both must be one text"
+            raise DataError(f"{self.name} learns from pairs, but {fact}; {mend}")
         target = target.to(source.vectors.device)
         try:
             self.history = tuple(self._fit(source, target, seed, progress))
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
-            raise DataError(
-                f"{self.name}: a decomposition failed ({error}); the rows vary in too "
-                "few directions: remove duplicates, or give more rows"
-            ) from error
+            fact = f"{self.name}: a decomposition failed ({error})"
+            mend = "the rows vary in too few directions: drop repeats, or give more"
+            raise DataError(f"{fact}; {mend}") from error
         self._describe(source, target, seed)
         return self
 
@@ -157,16 +154,14 @@ class Translator(ABC):
             raise DataError(f"{self.name} is not fitted yet; call fit(source, target)")
         if isinstance(x, Space) and "unknown" not in (x.name, self.source_name):
             if x.name != self.source_name:
-                raise DataError(
-                    f"rows of {x.name} were given, but this {self.name} translates "
-                    f"from {self.source_name}; fit one for {x.name}"
-                )
+                fact = f"this {self.name} translates from {self.source_name}"
+                mend = f"fit one for {x.name}"
+                raise DataError(f"rows of {x.name} were given, but {fact}; {mend}")
         rows = x.vectors if isinstance(x, Space) else check_rows(x)
         if rows.shape[1] != self.widths[0]:
-            raise DataError(
-                f"rows are {rows.shape[1]}-d, but this {self.name} was fitted on "
-                f"{self.widths[0]}-d rows of {self.source_name}"
-            )
+            fitted = f"{self.widths[0]}-d rows of {self.source_name}"
+            fact = f"this {self.name} was fitted on {fitted}"
+            raise DataError(f"rows are {rows.shape[1]}-d, but {fact}")
         with torch.no_grad():
             return self._translate(rows)
 

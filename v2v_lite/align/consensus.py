@@ -227,10 +227,9 @@ def shared_strengths(
 def _block(map_: Translator, a: Member, b: Member) -> Tensor:
     # M = C_a^{1/2} W, of spectral norm 1, so that no pair outweighs another.
     if map_.widths != (a.space.d, b.space.d):
-        raise DataError(
-            f"a map of {map_.source_name} to {map_.target_name} has widths "
-            f"{map_.widths}, its spaces {(a.space.d, b.space.d)}; fit it on these"
-        )
+        fact = f"a map of {map_.source_name} to {map_.target_name} has widths"
+        spaces = f"its spaces {(a.space.d, b.space.d)}; fit it on these"
+        raise DataError(f"{fact} {map_.widths}, {spaces}")
     if isinstance(map_, LinearTranslator):
         weight = map_.weight
     else:  # the best linear map to its centred translations

@@ -76,8 +76,12 @@ class Attributes(base.Command):
         lines = [f"{rows.n:,} rows, {len(labels)} labels; first answers:"]
         lines += [f"  {key}: {n}" for key, n in list(counts.items())[:10]]
         if documents and not self.labels:
-            of = {"attack": found, **self._compared(rows, words, documents, encoder)}
-            hot, keys = documents.multi_hot(), [label.key for label in labels]
+            of, hot = {"attack": found}, documents.multi_hot()
+            if encoder in v2v.spaces.NAMES:  # the true vectors, and baselines
+                truth = v2v.spaces.document_space(documents, encoder)
+                of["ideal"] = v2v.privacy.scores(truth, words, self.correct)
+                of |= v2v.privacy.baselines(rows, words, hot, truth.mean)
+            keys = [label.key for label in labels]
             leaks = {k: v2v.privacy.attribute_leakage(of[k], hot, keys) for k in of}
             result["scored"] = {name: asdict(one) for name, one in leaks.items()}
             lines += [f"{name:<9}{one.line()}" for name, one in leaks.items()]
@@ -86,18 +90,6 @@ class Attributes(base.Command):
             v2v.spaces.write_json(self.out, table)
             lines.append(f"{self.out}: {self.top} labels for each row")
         return base.Result(result, lines)
-
-    def _compared(
-        self, rows: v2v.spaces.Space, words: Tensor, documents: v2v.spaces.Documents,
-        encoder: str,
-    ) -> dict[str, Tensor]:  # fmt: skip
-        # The scores of true vectors and of baselines, where the encoder is bundled.
-        if encoder not in v2v.spaces.NAMES:
-            return {}
-        truth = v2v.spaces.document_space(documents, encoder)
-        ideal = v2v.privacy.scores(truth, words, self.correct)
-        hot = documents.multi_hot()
-        return {"ideal": ideal, **v2v.privacy.baselines(rows, words, hot, truth.mean)}
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,8 @@ class Encode(base.Command):
         )  # fmt: skip
         space.save(out)
         result = {"out": out, "encoder": space.name, "rows": space.n, "d": space.d}
-        return base.Result(
-            result, [f"{out}: {space.n:,} rows of {space.name}, {space.d}-d"]
-        )
+        line = f"{out}: {space.n:,} rows of {space.name}, {space.d}-d"
+        return base.Result(result, [line])
 
 
 @dataclass(frozen=True)
@@ -97,10 +96,8 @@ class Show(base.Command):
             lines.append(f"{name}: {entry['rows']:,} rows; {entry['texts']}")
             for short, about in entry["spaces"].items():
                 v2v.spaces.load(short, dataset=name, folder=folder)
-                lines.append(
-                    f"  {short:<12} {about['d']:>4}-d  verified  {about['licence']:<12}"
-                    f" {about['encoder']}"
-                )
+                head = f"  {short:<12} {about['d']:>4}-d  verified"
+                lines.append(f"{head}  {about['licence']:<12} {about['encoder']}")
         base.echo(f"in {folder}")
         return base.Result({"folder": folder, "sets": sets}, lines)
 

@@ -103,11 +103,9 @@ def defaults(words: Sequence[str]) -> Train:
         if word.startswith("--") and (now := renamed(word)):
             raise base.UsageError(f"{word.partition('=')[0]} is now {now}")
     start = _Start()
+    quiet: Any = {"add_help": False, "console_outputs": False}
     with suppress(SystemExit):  # a word without its value: reading all words says so
-        start = tyro.cli(
-            _Start, args=words, return_unknown_args=True, add_help=False,
-            console_outputs=False,
-        )[0]  # fmt: skip
+        start, _ = tyro.cli(_Start, args=words, return_unknown_args=True, **quiet)
     if start.resume is None:
         name = OLD_PRESETS.get(start.preset, start.preset)
         if name != start.preset:
@@ -133,9 +131,7 @@ def renamed(option: str) -> str | None:
     old, new = [name.removeprefix("no_") for name in path], []
     known: dict[str, Any] = {**vars(OURS), "trainer": TrainerConfig()}
     for name in old:
-        name = (
-            name if name in known else {**OLD_FIELDS, "loop": "trainer"}.get(name, "")
-        )
+        name = name if name in known else OLD_FIELDS.get(name, "")
         if name not in known:
             return None
         new.append(name)

@@ -175,10 +175,8 @@ def _check_null(permutations: int, generator: Gen) -> None:
     if permutations < 0:
         raise DataError(f"permutations = {permutations}; 0 leaves the null out")
     if permutations and generator is None:
-        raise DataError(
-            f"{permutations} permutations need a generator: "
-            "generator=torch.Generator().manual_seed(0)"
-        )
+        mend = "generator=torch.Generator().manual_seed(0)"
+        raise DataError(f"{permutations} permutations need a generator: {mend}")
 
 
 def _calibrated(null: Tensor, value: float, best: float) -> tuple:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 __all__ = ["AcceleratedEngine", "Interrupted", "StopSignal", "build_accelerator"]
-
-Found = TypeVar("Found")
 
 INSTALL = "`pip install 'v2v_lite[train]'` brings it"
 DEVICES = ("auto", "cpu", "cuda")
@@ -128,12 +126,12 @@ class AcceleratedEngine(Engine):
             self.accelerator.unscale_gradients(optimiser)
         super().update(optimiser, weights, clip)
 
-    def once(self, find: Callable[..., Found], *args: Any) -> Found:
+    def once(self, find: Callable[..., Any], *args: Any) -> Any:
         """What `find` returns to the main process, for all processes."""
         from accelerate.utils import broadcast_object_list
 
         found = [find(*args) if self.accelerator.is_main_process else None]
-        return cast(Found, broadcast_object_list(found)[0])
+        return broadcast_object_list(found)[0]
 
     def average_buffers(self, module: nn.Module) -> None:
         """Replace running statistics by their means over all processes."""
