@@ -127,7 +127,7 @@ def test_help_names_all_that_the_library_has(capsys):
 
     # A linear map that is given is not learned.
     ours = {n for n in METHODS if METHODS[n].__module__.startswith("v2v_lite")}
-        unpaired = {n for n in ours if not METHODS[n].paired and n != "linear"}
+    unpaired = {n for n in ours if not METHODS[n].paired and n != "linear"}
     for command, names in ("align", unpaired), ("defend", set(DEFENCES)):
         v2v(command, "--help")
         words = capsys.readouterr().out.replace("│", " ").replace("(", " ").split()

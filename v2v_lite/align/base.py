@@ -125,9 +125,9 @@ class Translator(ABC):
         source, target = as_space(source, "source"), as_space(target, "target")
         for side, space in (("source", source), ("target", target)):
             if space.n < self.min_rows:
-                fact = f"{side} has {space.n} rows, but {self.min_rows} are needed"
-                mend = f"give more rows or choose another method than {self.name}"
-                raise DataError(f"{fact}; {mend}")
+                need = f"{self.name} needs {self.min_rows}; give more rows"
+                fact = f"{side} has {space.n} rows, but {need}"
+                raise DataError(f"{fact} or choose another method")
             if space.n > 2:
                 check_not_degenerate(space.vectors, side)
         if self.paired and source.n != target.n:
