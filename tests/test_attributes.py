@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from problems import rotation, rows
 
 from v2v_lite.align import Procrustes
 from v2v_lite.privacy import (
@@ -29,10 +30,6 @@ from v2v_lite.spaces import (
 )
 
 LABELS = (Label("a", "Apples", "Fruit."), Label("b", "Boats", "Things that float."))
-
-
-def rows(n, d, seed=0):
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
 
 
 # ---- labels
@@ -99,7 +96,7 @@ def test_bad_label_files(tmp_path, name, text, words):
 
 
 def test_plain_scores_are_cosines_around_both_means():
-    z, y = rows(7, 4).double(), rows(3, 4, 1).double()
+    z, y = rows(7, 4).double(), rows(3, 4, seed=1).double()
     found = scores(z, y, "none")
     zu, yu = (m / m.norm(dim=1, keepdim=True) for m in (z, y))
     for i in range(7):
@@ -110,14 +107,14 @@ def test_plain_scores_are_cosines_around_both_means():
 
 
 def test_standard_scores_have_the_same_spread_in_every_column():
-    found = scores(rows(50, 6), rows(4, 6, 1))
+    found = scores(rows(50, 6), rows(4, 6, seed=1))
     assert torch.allclose(found.mean(0), torch.zeros(4), atol=1e-5)
     assert torch.allclose(found.std(0), torch.ones(4), atol=1e-5)
 
 
 def test_csls_by_hand():
-    s = scores(rows(9, 5), rows(4, 5, 1), "none")
-    found = scores(rows(9, 5), rows(4, 5, 1), "csls", k=2)
+    s = scores(rows(9, 5), rows(4, 5, seed=1), "none")
+    found = scores(rows(9, 5), rows(4, 5, seed=1), "csls", k=2)
     r_z, r_l = s.topk(2, 1).values.mean(1), s.topk(2, 0).values.mean(0)
     assert torch.allclose(found, 2 * s - r_z[:, None] - r_l, atol=1e-5)
 
@@ -139,8 +136,8 @@ def test_both_corrections_hold_a_hub_back(correct):
 
 
 def test_a_rotation_of_everything_changes_no_score():
-    q, _ = torch.linalg.qr(rows(6, 6, 5))
-    z, y = rows(20, 6), rows(4, 6, 1)
+    q = rotation(6, seed=5)
+    z, y = rows(20, 6), rows(4, 6, seed=1)
     assert torch.allclose(scores(z @ q, y @ q), scores(z, y), atol=1e-4)
 
 
@@ -238,8 +235,8 @@ def spaces(n=1500, moved=0.0, seed=0):
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(n, 12, generator=g) * torch.linspace(3, 0.3, 12)
     x[:, 0] = x[:, 0].abs() - 2  # no symmetry left
-    turn, _ = torch.linalg.qr(rows(12, 12, 99))
-    off_x, off_y = moved * unit(rows(2, 12, 98))
+    turn = rotation(12, seed=99)
+    off_x, off_y = moved * unit(rows(2, 12, seed=98))
     return Space.of(x + off_x, "a"), Space.of(x @ turn + off_y, "b")
 
 
@@ -263,7 +260,7 @@ def test_adapting_keeps_a_good_map_and_mends_a_bent_one():
     source, target = spaces()
     stolen, truth = spaces(400, moved=1.0, seed=1)
     own = spaces(400, moved=1.0, seed=2)[1]
-    skew = torch.triu(rows(12, 12, 7), 1)
+    skew = torch.triu(rows(12, 12, seed=7), 1)
     good, bent = (Procrustes().fit(source, target) for _ in range(2))
     bent.weight = bent.weight @ torch.linalg.matrix_exp(0.2 * (skew - skew.T))
     quick = AdaptConfig(n_iter=6, ridge=0.1)

@@ -19,16 +19,12 @@ from v2v_lite.teaching.digits import (
 )  # fmt: skip
 
 
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 def some(n=96, many=2):
     x, y = digits()
     return x[:n].expand(many, -1, -1).double(), y[:n].expand(many, -1)
 
 
-def test_digits_and_what_shuffling_keeps():
+def test_digits_and_what_shuffling_keeps(generator):
     x, y = digits()
     assert x.shape == (1797, 64) and set(y.tolist()) == set(range(10))
     assert 0 <= x.min() and x.max() == 1
@@ -72,7 +68,7 @@ def test_other_images_fit_a_cnn():
     assert run(recipe, initialise(recipe, (0, 1)), x)[1].shape == (2, 5, 10)
 
 
-def test_permuted_pixels_and_permuted_start_give_the_same_answers():
+def test_permuted_pixels_and_permuted_start_give_the_same_answers(generator):
     recipe = Recipe("mlp", width=12, epochs=2, batch=32)
     x, y = some(many=1)
     order = torch.randperm(64, generator=generator())

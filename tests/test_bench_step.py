@@ -77,7 +77,7 @@ def test_on_the_command_line(tmp_path, capsys):
     assert "no preset 'magic'" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_on_a_gpu_products_are_in_half_precision():
     engine = step.engine(SMALL, WIDTH, 1, BATCH, "cuda", "bf16")
     found = step.products(engine)

@@ -18,12 +18,7 @@ from v2v_lite.spaces import Space, load
 
 ROOT = Path(__file__).resolve().parent.parent
 pytest.importorskip("v2v_lite.align.diagnosis")
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    """Commands write below the working directory; keep that out of the checkout."""
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.fixture(scope="session")
@@ -42,20 +37,6 @@ def files(tmp_path_factory):
     np.save(folder / "source.npy", parts["source"].vectors.numpy())
     np.save(folder / "target.npy", parts["target"].vectors.numpy())
     return folder
-
-
-def v2v(*words, expect=0):
-    assert main([str(word) for word in words]) == expect
-
-
-def fails(capsys, *words):
-    """The one line that a command ends in when its input cannot be used."""
-    capsys.readouterr()
-    v2v(*words, expect=2)
-    out, err = capsys.readouterr()
-    last = err.strip().splitlines()[-1]
-    assert out == "" and last.startswith("v2v: ") and "Traceback" not in err
-    return last
 
 
 def subprocess_v2v(*words, **options):
@@ -105,14 +86,14 @@ def test_help_lists_the_commands_and_does_not_import_torch():
         (("defend", "minilm", "--kind", "stretch"), "'stretch' is now 'scale'"),
     ],
 )
-def test_wrong_words_are_one_line(words, why, capsys):
+def test_wrong_words_are_one_line(v2v, words, why, capsys):
     v2v(*words, expect=2)
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("v2v: ") and err.count("\n") == 1
     assert why in err and "__" not in err
 
 
-def test_each_command_has_help(capsys):
+def test_each_command_has_help(v2v, capsys):
     for words in ("demo", "align", "data make", "data show", "attack inversion",
                   "attack attributes", "defend", "doctor"):  # fmt: skip
         v2v(*words.split(), "--help")
@@ -121,7 +102,7 @@ def test_each_command_has_help(capsys):
     assert "SOURCE TARGET" in subprocess_v2v("align", "--help").stdout
 
 
-def test_help_names_all_that_the_library_has(capsys):
+def test_help_names_all_that_the_library_has(v2v, capsys):
     from v2v_lite.align import METHODS
     from v2v_lite.privacy import DEFENCES
 
@@ -137,7 +118,7 @@ def test_help_names_all_that_the_library_has(capsys):
 # ---- align, translate, score, diagnose
 
 
-def test_from_two_files_to_a_score(files, tmp_path, capsys):
+def test_from_two_files_to_a_score(v2v, files, tmp_path, capsys):
     out = tmp_path / "model"
     call = ("align", files / "source.safetensors", files / "target.safetensors")
     v2v(*call, "--out", out, "--method", "random", "--seeds", 2, "--json")
@@ -165,7 +146,7 @@ def test_from_two_files_to_a_score(files, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["verdict"] == "failed"
 
 
-def test_npy_in_and_out(files, tmp_path, capsys):
+def test_npy_in_and_out(v2v, files, tmp_path, capsys):
     both = files / "source.npy", files / "target.npy"
     v2v("align", *both, "--method", "identity")
     out, err = capsys.readouterr()
@@ -177,7 +158,7 @@ def test_npy_in_and_out(files, tmp_path, capsys):
     assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
 
 
-def test_bundled_names_are_split_without_leak(capsys):
+def test_bundled_names_are_split_without_leak(v2v, capsys):
     v2v("align", "minilm", "wordllama", "--method", "mean", "--n-train", 500)
     err = capsys.readouterr().err
     assert "500 go to the source and 500 others to the target" in err
@@ -193,7 +174,7 @@ def test_bundled_names_are_split_without_leak(capsys):
     assert np.load("t.npy").shape == (4096, 256)
 
 
-def test_ours_runs_from_files(files, monkeypatch, capsys):
+def test_ours_runs_from_files(v2v, files, monkeypatch, capsys):
     from v2v_lite.align.anchors import AnchorConfig
     from v2v_lite.align.selflearn import Phase, SelfLearn, SelfLearnConfig
 
@@ -210,24 +191,22 @@ def test_ours_runs_from_files(files, monkeypatch, capsys):
 # ---- errors
 
 
-def test_results_of_another_pair_are_kept(files, capsys):
+def test_results_of_another_pair_are_kept(v2v, fails, files):
     pair = files / "source.safetensors", files / "target.safetensors"
     v2v("align", *pair, "--out", "m", "--method", "random")
     v2v("align", *pair, "--out", "m", "--method", "mean")  # the same pair anew
     before = Path("m/weights.safetensors").read_bytes()
-    line = fails(capsys, "align", *pair[::-1], "--out", "m", "--method", "mean")
+    line = fails("align", *pair[::-1], "--out", "m", "--method", "mean")
     assert "m holds a translator from minilm to wordllama" in line and "--force" in line
     assert Path("m/weights.safetensors").read_bytes() == before
     v2v("align", *pair[::-1], "--out", "m", "--method", "mean", "--force")
     assert json.loads(Path("m/model.json").read_text())["source"] == "wordllama"
     bare = files / "source.npy", files / "target.npy"  # which name no encoder
     v2v("align", *bare, "--out", "n", "--method", "mean")
-    assert "n holds a" in fails(
-        capsys, "align", *bare[::-1], "--out", "n", "--method", "mean"
-    )
+    assert "n holds a" in fails("align", *bare[::-1], "--out", "n", "--method", "mean")
 
 
-def test_the_input_is_not_overwritten(files, capsys):
+def test_the_input_is_not_overwritten(v2v, fails, files):
     rows = Path("rows.safetensors")
     rows.write_bytes((files / "source.safetensors").read_bytes())
     target = files / "target.safetensors"
@@ -238,12 +217,12 @@ def test_the_input_is_not_overwritten(files, capsys):
         ("defend", rows, "--out", rows.absolute()),
         ("align", rows, target, "--out", rows),
     ):
-        line = fails(capsys, *words)
+        line = fails(*words)
         assert "rows.safetensors" in line and "--out" in line
     assert rows.read_bytes() == before
 
 
-def test_a_failed_diagnosis_leaves_no_older_one(files, monkeypatch, capsys):
+def test_a_failed_diagnosis_leaves_no_older_one(v2v, files, monkeypatch):
     from v2v_lite.cli import align
 
     call = ("align", files / "source.npy", files / "target.npy", "--out", "m")
@@ -259,7 +238,7 @@ def test_a_failed_diagnosis_leaves_no_older_one(files, monkeypatch, capsys):
     assert not Path("m/diagnosis.json").exists()
 
 
-def test_a_name_out_of_a_file_makes_no_folder(files, capsys):
+def test_a_name_out_of_a_file_makes_no_folder(v2v, files):
     wild = load("wordllama", "eval").take(slice(600, 1200))
     about = replace(wild.provenance, encoder="../../esc/x")
     Space(wild.vectors, about).save("wild.safetensors")
@@ -270,59 +249,59 @@ def test_a_name_out_of_a_file_makes_no_folder(files, capsys):
     assert not list(Path().parent.rglob("esc"))
 
 
-def test_unknown_names_list_the_known(files, capsys):
-    line = fails(capsys, "align", "minilm", "gpt")
+def test_unknown_names_list_the_known(fails, files):
+    line = fails("align", "minilm", "gpt")
     assert "gpt" in line and "minilm, granite, arctic, wordllama" in line
     Path("t.txt").write_text("one\ntwo\n")
-    line = fails(capsys, "encode", "t.txt", "--encoder", "gpt")
+    line = fails("encode", "t.txt", "--encoder", "gpt")
     assert "gpt" in line and "wordllama" in line
 
 
-def test_bad_rows_are_named(files, tmp_path, capsys):
+def test_bad_rows_are_named(fails, files, tmp_path):
     rows = np.load(files / "source.npy")
     rows[[3, 7]] = np.nan
     np.save("bad.npy", rows)
-    line = fails(capsys, "align", "bad.npy", files / "target.npy")
+    line = fails("align", "bad.npy", files / "target.npy")
     assert "rows 3, 7" in line and "NaN" in line
     whole = (files / "source.safetensors").read_bytes()
     Path("cut.safetensors").write_bytes(whole[:-100])
-    assert "cut short" in fails(capsys, "align", "cut.safetensors", "granite")
+    assert "cut short" in fails("align", "cut.safetensors", "granite")
     np.save("thin.npy", np.ones((600, 1), np.float32))
-    assert "d = 1" in fails(capsys, "align", "thin.npy", "granite")
+    assert "d = 1" in fails("align", "thin.npy", "granite")
 
 
-def test_files_that_are_not_there(files, capsys):
-    assert "no such file" in fails(capsys, "align", "no.npy", files / "target.npy")
-    line = fails(capsys, "translate", "nowhere", files / "source.npy")
+def test_files_that_are_not_there(fails, files):
+    assert "no such file" in fails("align", "no.npy", files / "target.npy")
+    line = fails("translate", "nowhere", files / "source.npy")
     assert "nowhere" in line and "no such file" in line
-    assert "no such file" in fails(capsys, "encode", "no.txt")
+    assert "no such file" in fails("encode", "no.txt")
     Path("file").write_text("here")
     both = files / "source.npy", files / "target.npy"
-    assert "a file has this name" in fails(capsys, "align", *both, "--out", "file")
+    assert "a file has this name" in fails("align", *both, "--out", "file")
 
 
-def test_overlapping_texts_are_refused(files, capsys):
+def test_overlapping_texts_are_refused(fails, files):
     load("wordllama", "eval").take(slice(500, 900)).save("near.safetensors")
-    line = fails(capsys, "align", files / "source.safetensors", "near.safetensors")
+    line = fails("align", files / "source.safetensors", "near.safetensors")
     assert "100 texts" in line
 
 
-def test_rows_of_other_texts_or_spaces_are_not_scored(files, capsys):
+def test_rows_of_other_texts_or_spaces_are_not_scored(fails, files):
     pair = files / "source.safetensors", files / "target.safetensors"
-    assert "not of the same texts" in fails(capsys, "score", *pair)
+    assert "not of the same texts" in fails("score", *pair)
     pair = files / "true_source.safetensors", files / "true_target.safetensors"
-    assert "different spaces" in fails(capsys, "score", *pair)
+    assert "different spaces" in fails("score", *pair)
 
 
-def test_wrong_numbers(files, capsys):
+def test_wrong_numbers(v2v, fails, files, capsys):
     both = files / "source.npy", files / "target.npy"
-    assert "seeds = 0" in fails(capsys, "align", *both, "--seeds", 0)
-    assert "n_train = -1" in fails(capsys, "align", *both, "--n-train", -1)
-    assert "device" in fails(capsys, "align", *both, "--device", "abacus")
-    assert "seeds = 0" in fails(capsys, "demo", "--seeds", 0)
+    assert "seeds = 0" in fails("align", *both, "--seeds", 0)
+    assert "n_train = -1" in fails("align", *both, "--n-train", -1)
+    assert "device" in fails("align", *both, "--device", "abacus")
+    assert "seeds = 0" in fails("demo", "--seeds", 0)
     v2v("align", *both, "--method", "random", "--out", "m")
     capsys.readouterr()
-    line = fails(capsys, "translate", "m", files / "source.npy", "--out", "t.txt")
+    line = fails("translate", "m", files / "source.npy", "--out", "t.txt")
     assert "t.txt" in line and not Path("t.txt").exists()
 
 
@@ -342,7 +321,7 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch):
 # ---- interrupts
 
 
-def test_an_interrupted_save_leaves_the_old_translator(files, monkeypatch, capsys):
+def test_an_interrupted_save_leaves_the_old_translator(v2v, files, monkeypatch, capsys):
     from v2v_lite.align import Translator
 
     call = ("align", files / "source.npy", files / "target.npy", "--out", "m")
@@ -393,7 +372,7 @@ def test_a_closed_pipe_is_no_error():
 # ---- texts
 
 
-def test_encode_and_make_a_set(capsys):
+def test_encode_and_make_a_set(v2v, fails, capsys):
     pytest.importorskip("wordllama")
     texts = [f"the {noun} number {i}" for i in range(20) for noun in ("cat", "river")]
     Path("t.txt").write_text("\n".join(texts) + "\n")
@@ -406,13 +385,13 @@ def test_encode_and_make_a_set(capsys):
     v2v("data", "show", "--folder", "d")
     assert "verified" in capsys.readouterr().out
     Path("d/texts/wordllama.safetensors").write_bytes(b"cut")
-    assert "altered" in fails(capsys, "data", "show", "--folder", "d")
+    assert "altered" in fails("data", "show", "--folder", "d")
 
 
 # ---- demo and doctor
 
 
-def test_demo_writes_table_and_picture(monkeypatch, capsys):
+def test_demo_writes_table_and_picture(v2v, monkeypatch, capsys):
     from v2v_lite.teaching import comparison
 
     fast = {"mini": "random", "selflearn": "mean", "mlp": "ridge"}
@@ -432,7 +411,7 @@ def test_demo_writes_table_and_picture(monkeypatch, capsys):
     assert Path("d/demo.png").stat().st_size < 100_000
 
 
-def test_doctor_reports(monkeypatch, tmp_path, capsys):
+def test_doctor_reports(v2v, monkeypatch, tmp_path, capsys):
     v2v("doctor", "--json")
     found = json.loads(capsys.readouterr().out)
     assert found["broken"] == [] and "verified" in found["data"]["minilm"]

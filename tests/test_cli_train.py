@@ -4,12 +4,12 @@ import json
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("accelerate")
-from v2v_lite.cli import main
 from v2v_lite.spaces import Space, load
 from v2v_lite.vec2vec import Trainer
 from v2v_lite.vec2vec.checkpoint import load as load_checkpoint
@@ -25,36 +25,23 @@ TINY = (
 
 
 @pytest.fixture(autouse=True)
-def files(tmp_path, monkeypatch):
+def files(elsewhere):
     """The working directory, with 420 real rows a side and 100 pairs of others."""
-    monkeypatch.chdir(tmp_path)
     a, b = load("minilm", "eval"), load("wordllama", "eval")
-    a.take(slice(420)).save(tmp_path / "a.safetensors")
-    b.take(slice(420, 840)).save(tmp_path / "b.safetensors")
-    a.take(slice(900, 1000)).save(tmp_path / "true_a.safetensors")
-    b.take(slice(900, 1000)).save(tmp_path / "true_b.safetensors")
-    return tmp_path
+    a.take(slice(420)).save(elsewhere / "a.safetensors")
+    b.take(slice(420, 840)).save(elsewhere / "b.safetensors")
+    a.take(slice(900, 1000)).save(elsewhere / "true_a.safetensors")
+    b.take(slice(900, 1000)).save(elsewhere / "true_b.safetensors")
+    return elsewhere
 
 
-def v2v(*words, expect=0):
-    assert main([str(word) for word in words]) == expect
+@pytest.fixture
+def v2v_train(v2v):
+    """`v2v train` on the two files with the options of `TINY`."""
+    return partial(v2v, "train", "a.safetensors", "b.safetensors", *TINY)
 
 
-def v2v_train(*words, expect=0):
-    v2v("train", "a.safetensors", "b.safetensors", *TINY, *words, expect=expect)
-
-
-def fails(capsys, *words):
-    """The one line that a command ends in when its input cannot be used."""
-    capsys.readouterr()
-    v2v(*words, expect=2)
-    out, err = capsys.readouterr()
-    last = err.strip().splitlines()[-1]
-    assert out == "" and last.startswith("v2v: ") and "Traceback" not in err
-    return last
-
-
-def test_from_two_files_to_a_score(capsys):
+def test_from_two_files_to_a_score(v2v, v2v_train, capsys):
     v2v_train("--seeds", 2, "--seed", 3, "--json", "--out", "m")
     found = json.loads(capsys.readouterr().out)
     assert found["out"] == "m" and set(found["seeds"]) == {"3", "4"}
@@ -72,7 +59,7 @@ def test_from_two_files_to_a_score(capsys):
     assert "pool 100" in capsys.readouterr().out
 
 
-def test_every_field_of_a_preset_is_an_option(capsys):
+def test_every_field_of_a_preset_is_an_option(v2v_train, capsys):
     words = (
         "--preset paper --out m --loss.cycle-weight 0.5 --net.latent-dim 20 "
         "--adversarial.game hinge --optim.betas 0.1 0.2 --net.no-residual "
@@ -94,7 +81,7 @@ def test_every_field_of_a_preset_is_an_option(capsys):
 @pytest.mark.parametrize(
     "preset, value", [("released", "2e-05"), ("ours", "0.3"), ("", "0.3")]
 )
-def test_help_shows_the_presets_values(preset, value, capsys):
+def test_help_shows_the_presets_values(v2v, preset, value, capsys):
     words = ["--preset", preset] if preset else []
     v2v("train", *words, "--help")
     told = " ".join(capsys.readouterr().out.replace("│", " ").split())
@@ -103,7 +90,9 @@ def test_help_shows_the_presets_values(preset, value, capsys):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_interrupted_it_says_what_is_saved_and_goes_on(monkeypatch, capsys):
+def test_interrupted_it_says_what_is_saved_and_goes_on(
+    v2v, v2v_train, fails, monkeypatch, capsys
+):
     step = Trainer.step
 
     def struck(trainer):
@@ -117,7 +106,7 @@ def test_interrupted_it_says_what_is_saved_and_goes_on(monkeypatch, capsys):
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert "SIGTERM after step 7" in line and "m/checkpoints/step-000000007" in line
     assert not Path("m/model.json").exists()
-    again = fails(capsys, "train", "--resume", "m", "--optim.lr", 3)
+    again = fails("train", "--resume", "m", "--optim.lr", 3)
     assert "optim.lr is 0.3, not 3.0" in again
     v2v("train", "--resume", "m")
     assert "m: vec2vec ours" in capsys.readouterr().out
@@ -127,7 +116,7 @@ def test_interrupted_it_says_what_is_saved_and_goes_on(monkeypatch, capsys):
     assert json.loads(Path("m/run.json").read_text())["words"]["seeds"] == 2
 
 
-def test_a_damaged_checkpoint_is_passed_over(capsys):
+def test_a_damaged_checkpoint_is_passed_over(v2v, v2v_train):
     v2v_train("--out", "m")
     before = Path("m/weights.safetensors").read_bytes()
     Path("m/checkpoints/step-000000012.safetensors").write_bytes(b"cut")
@@ -136,31 +125,29 @@ def test_a_damaged_checkpoint_is_passed_over(capsys):
     assert Path("m/weights.safetensors").read_bytes() == before
 
 
-def test_runs_are_not_overwritten(capsys):
+def test_runs_are_not_overwritten(v2v_train, fails):
     v2v_train("--out", "m")
     kept = Path("m/run.json").read_text()
-    line = fails(capsys, "train", "a.safetensors", "b.safetensors", "--out", "m", *TINY)
+    line = fails("train", "a.safetensors", "b.safetensors", "--out", "m", *TINY)
     assert "m holds a run" in line and Path("m/run.json").read_text() == kept
     v2v_train("--out", "m", "--force", "--optim.lr", 0.2)
     preset = json.loads(Path("m/run.json").read_text())["preset"]
     assert preset["optim"]["lr"] == 0.2
     load("minilm", "eval").take(slice(410)).save("a.safetensors")
-    assert "not those that the run" in fails(capsys, "train", "--resume", "m")
+    assert "not those that the run" in fails("train", "--resume", "m")
 
 
-def test_input_that_cannot_be_used(monkeypatch, capsys):
+def test_input_that_cannot_be_used(fails, monkeypatch):
     both = "train", "a.safetensors", "b.safetensors"
-    line = fails(capsys, *both, "--preset", "magic")
+    line = fails(*both, "--preset", "magic")
     assert "'magic'" in line and "paper, released, ours" in line
-    assert "batch takes 999" in fails(capsys, *both, *TINY, "--optim.batch-size", 999)
-    assert "seeds = 0" in fails(capsys, *both, *TINY, "--seeds", 0)
-    assert "grad_accumulation = 0" in fails(
-        capsys, *both, "--trainer.grad-accumulation", 0
-    )
-    assert "hidden_dim = -1" in fails(capsys, *both, "--net.hidden-dim", -1)
-    assert "no such file" in fails(capsys, "train", "no.npy", "b.safetensors")
-    assert "no such file" in fails(capsys, "train", "--resume", "nowhere")
-    assert "linear_adapters" in fails(capsys, *both, "--net.no-linear-adapters")
+    assert "batch takes 999" in fails(*both, *TINY, "--optim.batch-size", 999)
+    assert "seeds = 0" in fails(*both, *TINY, "--seeds", 0)
+    assert "grad_accumulation = 0" in fails(*both, "--trainer.grad-accumulation", 0)
+    assert "hidden_dim = -1" in fails(*both, "--net.hidden-dim", -1)
+    assert "no such file" in fails("train", "no.npy", "b.safetensors")
+    assert "no such file" in fails("train", "--resume", "nowhere")
+    assert "linear_adapters" in fails(*both, "--net.no-linear-adapters")
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    assert "v2v_lite[train]" in fails(capsys, *both, *TINY)
+    assert "v2v_lite[train]" in fails(*both, *TINY)
     assert not list(Path().glob("runs/*/checkpoints"))

@@ -216,20 +216,12 @@ def test_crossing_and_half_effect():
 
 
 @pytest.fixture
-def shop(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def shop(elsewhere):
     source, target = load("wordllama", "eval"), load("minilm", "eval")
-    Procrustes().fit(source, target).save(tmp_path / "model")
-    source.take(slice(300)).save(tmp_path / "rows.safetensors")
-    (tmp_path / "labels.json").write_text('{"a": "Rivers.", "b": "Football."}')
-    return tmp_path
-
-
-def refused(capsys, *words):
-    assert main([str(w) for w in words]) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and "Traceback" not in err
-    return err.strip().splitlines()[-1]
+    Procrustes().fit(source, target).save(elsewhere / "model")
+    source.take(slice(300)).save(elsewhere / "rows.safetensors")
+    (elsewhere / "labels.json").write_text('{"a": "Rivers.", "b": "Football."}')
+    return elsewhere
 
 
 def test_defend_writes_rows_and_tells_the_cost(shop, capsys):
@@ -251,25 +243,25 @@ def test_defend_says_what_the_kinds_of_version_0_1_are_now(shop, capsys):
         assert capsys.readouterr().err == f"v2v: defence {old!r} is now {new!r}\n"
 
 
-def test_defend_refuses(shop, capsys):
-    assert "keyed-noise" in refused(capsys, "defend", "rows.safetensors", "--kind", "x")
+def test_defend_refuses(fails, shop):
+    assert "keyed-noise" in fails("defend", "rows.safetensors", "--kind", "x")
     np.save(shop / "few.npy", np.random.rand(5, 8))
-    assert "at least 40" in refused(capsys, "defend", "few.npy")
+    assert "at least 40" in fails("defend", "few.npy")
     np.save(shop / "none.npy", np.zeros((0, 8), np.float32))
-    assert "0 rows" in refused(capsys, "defend", "none.npy")
+    assert "0 rows" in fails("defend", "none.npy")
 
 
-def test_attack_attributes_refuses_before_it_encodes(shop, capsys):
+def test_attack_attributes_refuses_before_it_encodes(fails, shop):
     attack = "attack", "attributes"
-    assert "--labels" in refused(capsys, *attack, "rows.safetensors", "model")
+    assert "--labels" in fails(*attack, "rows.safetensors", "model")
     (shop / "bare.json").write_text('{"a": "Rivers.", "b": ""}')
     words = *attack, "rows.safetensors", "model", "--labels"
-    assert "'b' has no description" in refused(capsys, *words, "bare.json")
+    assert "'b' has no description" in fails(*words, "bare.json")
     np.save(shop / "wide.npy", np.random.rand(50, 300).astype(np.float32))
-    line = refused(capsys, *attack, "wide.npy", "model", "--labels", "labels.json")
+    line = fails(*attack, "wide.npy", "model", "--labels", "labels.json")
     assert "rows are 300-d" in line
     np.save(shop / "none.npy", np.zeros((0, 256), np.float32))
-    line = refused(capsys, *attack, "none.npy", "model", "--labels", "labels.json")
+    line = fails(*attack, "none.npy", "model", "--labels", "labels.json")
     assert "0 rows" in line
 
 

@@ -1,7 +1,10 @@
 """Transport against POT and SciPy, and against clouds whose answer is known."""
 
+from functools import partial
+
 import numpy as np
 import ot
+import problems
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -23,12 +26,8 @@ from v2v_lite.spaces import DataError, Space, unit
 
 NAMES = ("hungarian", "emd", "sinkhorn", "gw", "gw-entropic")
 
-
-def cloud(n=60, d=6, seed=0):
-    """A skewed cloud: no symmetry takes it to itself."""
-    g = torch.Generator().manual_seed(seed)
-    rows = torch.randn(n, d, generator=g).exp() * (1 + torch.arange(d)) + 2
-    return Space.of(rows, encoder="a")
+# No symmetry takes such a cloud to itself.
+cloud = partial(problems.cloud, skewed=True)
 
 
 def copy(space, width, seed=1):

@@ -25,11 +25,6 @@ def pair(n=600, d_source=24, d_target=20, noise=0.3, seed=0):
     return sides
 
 
-def rotation(d, seed):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.linalg.qr(torch.randn(d, d, generator=generator))[0]
-
-
 def test_procrustes_is_scipys():
     from scipy.linalg import orthogonal_procrustes
 
@@ -70,7 +65,7 @@ def test_whitened_is_its_formula():
 
 
 @pytest.mark.parametrize("method", PAIRED)
-def test_a_rotated_copy_is_found_exactly(method):
+def test_a_rotated_copy_is_found_exactly(rotation, method):
     source, _ = pair()
     turn = rotation(24, 1)
     target = Space.of(source.vectors @ turn)
@@ -82,7 +77,7 @@ def test_a_rotated_copy_is_found_exactly(method):
 
 @settings(max_examples=10, deadline=None)
 @given(method=st.sampled_from(PAIRED), seed=st.integers(0, 100))
-def test_rotating_the_target_rotates_the_translation(method, seed):
+def test_rotating_the_target_rotates_the_translation(rotation, method, seed):
     source, target = pair(n=200, seed=seed)
     turn = rotation(20, seed + 1)
     turned = Space(target.vectors @ turn, mean=target.mean @ turn)
@@ -93,7 +88,7 @@ def test_rotating_the_target_rotates_the_translation(method, seed):
 
 @settings(max_examples=10, deadline=None)
 @given(method=st.sampled_from(PAIRED), seed=st.integers(0, 100))
-def test_rotating_the_source_changes_nothing(method, seed):
+def test_rotating_the_source_changes_nothing(rotation, method, seed):
     source, target = pair(n=200, seed=seed)
     turn = rotation(24, seed + 1)
     turned = Space(source.vectors @ turn, mean=source.mean @ turn)

@@ -27,12 +27,6 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
-def noisy(n, d, seed, noise=0.7):
-    generator = np.random.default_rng(seed)
-    y = generator.normal(size=(n, d)) + 0.5
-    return (y + noise * generator.normal(size=(n, d))), y
-
-
 def unit(x):
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
@@ -45,7 +39,7 @@ def brute_ranks(x, y, centre):
 
 @settings(max_examples=20, deadline=None)
 @given(n=st.integers(2, 60), block=st.integers(1, 70), seed=st.integers(0, 99))
-def test_ranks_are_brute_force_ranks(n, block, seed):
+def test_ranks_are_brute_force_ranks(noisy, n, block, seed):
     x, y = noisy(n, 8, seed)
     for rank_by, centre in (("cosine", 0), ("centred", unit(y).mean(axis=0))):
         ranks = brute_ranks(x, y, centre)
@@ -60,7 +54,7 @@ def test_ranks_are_brute_force_ranks(n, block, seed):
             assert estimate.se == pytest.approx(np.sqrt(share * (1 - share) / (n - 1)))
 
 
-def test_cosines_are_those_of_the_definition():
+def test_cosines_are_those_of_the_definition(noisy):
     x, y = noisy(50, 8, 0)
     found = score(x, y)
     assert found.cosine.mean == pytest.approx((unit(x) * unit(y)).sum(1).mean(), 1e-5)
@@ -86,7 +80,7 @@ def test_ties_count_against_the_method():
     assert score(twins, twins).rank.mean == pytest.approx((2 + 2 + 1 + 1) / 4)
 
 
-def test_scale_of_rows_does_not_matter():
+def test_scale_of_rows_does_not_matter(noisy):
     x, y = noisy(40, 8, 1)
     stretch = np.linspace(0.01, 100, 40)[:, None]
     near, far = score(x * stretch, y), score(x, y)
@@ -94,7 +88,7 @@ def test_scale_of_rows_does_not_matter():
     assert near.cosine.mean == pytest.approx(far.cosine.mean)
 
 
-def test_dict_and_line():
+def test_dict_and_line(noisy):
     x, y = noisy(40, 8, 1)
     found = score(Space.of(x), Space.of(y), progress=True)
     written = json.loads(json.dumps(dataclasses.asdict(found)))
@@ -102,7 +96,7 @@ def test_dict_and_line():
     assert "pool 40" in found.line() and "\n" not in found.line()
 
 
-def test_bad_input_is_named():
+def test_bad_input_is_named(noisy):
     x, y = noisy(10, 8, 0)
     with pytest.raises(DataError, match=r"\(9, 8\).*\(10, 8\)"):
         score(x[:9], y)

@@ -33,10 +33,6 @@ def pair(n=60, d_a=7, d_b=5, noise=1.0, seed=0):
     )  # fmt: skip
 
 
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 def measured(name, a, b, k=8, **null):
     local = {"k": k} if name in LOCAL else {}
     return getattr(similarity, name)(a, b, **local, **null)
@@ -148,7 +144,7 @@ def test_the_naive_copy_agrees(name, shape):
     assert measured(name, a, b).value == pytest.approx(want, abs=1e-6)
 
 
-def test_blocks_change_nothing(monkeypatch):
+def test_blocks_change_nothing(generator, monkeypatch):
     a, b = pair(70)
     whole = compare(a, b, k=5, permutations=3, generator=generator())
     monkeypatch.setattr("v2v_lite.measure.similarity.BLOCK", 16)
@@ -166,7 +162,7 @@ def test_blocks_change_nothing(monkeypatch):
     n=st.integers(12, 40), d_a=st.integers(2, 12), d_b=st.integers(2, 12),
     seed=st.integers(0, 10_000), scale=st.sampled_from([0.01, 3.0, 200.0]),
 )  # fmt: skip
-def test_rotation_and_scale_change_nothing(n, d_a, d_b, seed, scale):
+def test_rotation_and_scale_change_nothing(generator, n, d_a, d_b, seed, scale):
     a, b = pair(n, d_a, d_b, seed=seed)
     q, _ = torch.linalg.qr(torch.randn(d_a, d_a, generator=generator(seed)))
     before = compare(a, b, k=4)
@@ -188,7 +184,7 @@ def test_global_measures_do_not_see_a_shift(seed, shift):
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10_000))
-def test_a_linear_map_changes_nothing_only_for_full_svcca(seed):
+def test_a_linear_map_changes_nothing_only_for_full_svcca(generator, seed):
     a, b = pair(seed=seed)
     m = torch.randn(7, 7, generator=generator(seed)) + 4 * torch.eye(7)
     before, after = (similarity.svcca(x, b, variance=1.0).value for x in (a, a @ m))
@@ -200,7 +196,7 @@ def test_a_linear_map_changes_nothing_only_for_full_svcca(seed):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_equals_are_the_best(name):
+def test_equals_are_the_best(generator, name):
     a, _ = pair()
     found = measured(name, a, a, permutations=19, generator=generator())
     best = similarity.MEASURES[name].best
@@ -217,7 +213,7 @@ def test_it_does_not_matter_who_comes_first(name):
 
 
 @pytest.mark.parametrize("name", [n for n in ALL if similarity.MEASURES[n].chance])
-def test_chance_is_the_mean_over_permutations(name):
+def test_chance_is_the_mean_over_permutations(generator, name):
     # Cauchy rows make hubs, whose part in the chance of cycles is not small.
     a, b = pair(40)
     a = a * torch.distributions.Cauchy(0.0, 1.0).sample((40, 1))
@@ -225,7 +221,7 @@ def test_chance_is_the_mean_over_permutations(name):
     assert abs(found.null_mean - found.chance) < 3 * found.null_sd / math.sqrt(400)
 
 
-def test_chance_of_short_subsequences_is_a_sum_by_hand():
+def test_chance_of_short_subsequences_is_a_sum_by_hand(generator):
     # Lists of 3 of n - 1 others share c of them (hypergeometric), in random order: the
     # longest increasing runs of 1, 2 and 3 shuffled numbers have means 1, 3/2 and 2.
     a, b = pair(14, seed=4)
@@ -238,7 +234,7 @@ def test_chance_of_short_subsequences_is_a_sum_by_hand():
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_independent_clouds_are_calibrated_to_nothing(name):
+def test_independent_clouds_are_calibrated_to_nothing(generator, name):
     scores, ps = [], []
     for seed in range(40):
         a = torch.randn(30, 6, generator=generator(seed))
@@ -251,7 +247,7 @@ def test_independent_clouds_are_calibrated_to_nothing(name):
     assert 0.35 < np.mean(ps) < 0.75 and min(ps) >= 1 / 61
 
 
-def test_width_inflates_biased_cka_alone():
+def test_width_inflates_biased_cka_alone(generator):
     a, b = (torch.randn(50, 2000, generator=generator(s)) for s in (1, 2))
     biased, fair = compare(a, b, ("cka", "cka_unbiased"))
     assert biased.value > 0.9 and biased.chance == pytest.approx(biased.value, abs=0.01)
@@ -265,14 +261,14 @@ def test_local_scores_fall_with_n_and_say_so():
     assert few.chance == 8 / 39 and "n 40, k 8, chance 0.205" in few.line()
 
 
-def test_twins_do_not_stand_for_themselves():
+def test_twins_do_not_stand_for_themselves(generator):
     a = torch.randn(6, 5, generator=generator()).repeat_interleave(4, dim=0)
     index = similarity.nearest(a, 3).index
     assert (index != torch.arange(24)[:, None]).all()
     assert (index // 4 == torch.arange(24)[:, None] // 4).all()
 
 
-def test_tied_distances_share_their_rank():
+def test_tied_distances_share_their_rank(generator):
     g = generator(3)
     a, b = (torch.randint(0, 3, (20, 3), generator=g).float() for _ in range(2))
     want = spearmanr(pdist(a), pdist(b)).statistic
@@ -280,7 +276,7 @@ def test_tied_distances_share_their_rank():
     assert measured("rsa", a, b).value == pytest.approx(want, abs=1e-9)
 
 
-def test_one_generator_one_null_and_spaces_are_welcome():
+def test_one_generator_one_null_and_spaces_are_welcome(generator):
     a, b = (Space.of(x) for x in pair())
     runs = [
         compare(a, b, ("mutual_knn", "cka"), permutations=9, generator=generator(5))

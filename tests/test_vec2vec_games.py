@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
+import problems
 import pytest
 import torch
 from torch import nn
@@ -22,27 +24,20 @@ from v2v_lite.vec2vec import (
 )
 
 SMALL = AdversarialConfig(hidden_dim=7, depth=5)
+rows = partial(problems.rows, seed=1, dtype=torch.float64)
 KINDS = ["least_squares", "vanilla", "relativistic", "hinge"]
-
-
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def rows(seeds, batch, width, seed=1):
-    return torch.randn(seeds, batch, width, generator=gen(seed), dtype=torch.float64)
 
 
 @pytest.mark.parametrize(
     "width, total", [(768, 3_943_425), (512, 3_681_281), (1024, 4_205_569)]
 )
-def test_parameters_are_those_of_the_released_code(width, total):
-    discriminator = Discriminator(width, RELEASED.adversarial, 1, gen())
+def test_parameters_are_those_of_the_released_code(generator, width, total):
+    discriminator = Discriminator(width, RELEASED.adversarial, 1, generator())
     assert sum(p.numel() for p in discriminator.parameters()) == total
 
 
-def test_the_network_is_the_table_of_the_architecture():
-    discriminator = Discriminator(5, SMALL, 2, gen()).double()
+def test_the_network_is_the_table_of_the_architecture(generator):
+    discriminator = Discriminator(5, SMALL, 2, generator()).double()
     x = rows(2, 6, 5)
     for s in range(2):
         matrices = [m for m in discriminator.layers if hasattr(m, "weight")]
@@ -54,19 +49,19 @@ def test_the_network_is_the_table_of_the_architecture():
         torch.testing.assert_close(discriminator(x)[s], want[:, 0])
 
 
-def test_several_groups_in_one_pass_are_discriminatord_as_one_by_one():
+def test_several_groups_in_one_pass_are_discriminatord_as_one_by_one(generator):
     for members in (1, 3):
-        discriminator = Discriminator(5, SMALL, 2, gen(), members).double()
+        discriminator = Discriminator(5, SMALL, 2, generator(), members).double()
         groups = rows(2, 6, 5), rows(2, 4, 5, seed=2)
         for found, group in zip(discriminator.logits(*groups), groups, strict=True):
             torch.testing.assert_close(found, discriminator(group))
 
 
-def test_members_are_discriminators_of_their_own():
-    discriminator = Discriminator(5, SMALL, 2, gen(), ensemble_size=3).double()
+def test_members_are_discriminators_of_their_own(generator):
+    discriminator = Discriminator(5, SMALL, 2, generator(), ensemble_size=3).double()
     x = rows(2, 6, 5)
     logits = discriminator(x).view(2, 3, 6)
-    single = Discriminator(5, SMALL, 1, gen()).double()
+    single = Discriminator(5, SMALL, 1, generator()).double()
     for s in range(2):
         for m in range(3):
             state = discriminator.state_dict()
@@ -112,7 +107,7 @@ def test_smoothing_moves_the_labels():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_finite_differences_and_of_one_seed(kind):
-    real, fake = (rows(2, 5, 1, seed)[..., 0].requires_grad_() for seed in (1, 2))
+    real, fake = (rows(2, 5, 1, seed=seed)[..., 0].requires_grad_() for seed in (1, 2))
     assert gradcheck(lambda r, f: d_loss(kind, r, f), [real, fake])
     assert gradcheck(lambda r, f: g_loss(kind, f, r), [real, fake])
     (d_loss(kind, real, fake) + g_loss(kind, fake, real))[0].backward()
@@ -121,7 +116,7 @@ def test_gradients_are_finite_differences_and_of_one_seed(kind):
 
 @pytest.mark.parametrize("kind", ["least_squares", "vanilla"])
 def test_gradients_of_smoothed_labels_are_finite_differences(kind):
-    real, fake = (rows(2, 5, 1, seed)[..., 0].requires_grad_() for seed in (1, 2))
+    real, fake = (rows(2, 5, 1, seed=seed)[..., 0].requires_grad_() for seed in (1, 2))
     assert gradcheck(lambda r, f: d_loss(kind, r, f, 0.1), [real, fake])
 
 
@@ -134,9 +129,9 @@ def test_the_translator_pulls_fakes_to_where_the_discriminator_sees_real_rows(ki
     assert (slope > 0).all()
 
 
-def test_the_gradient_penalty_is_finite_differences_and_trains_the_weights():
+def test_the_gradient_penalty_is_finite_differences_and_trains_the_weights(generator):
     discriminator = Discriminator(
-        3, replace(SMALL, depth=3), 2, gen(), ensemble_size=2
+        3, replace(SMALL, depth=3), 2, generator(), ensemble_size=2
     ).double()
     x, step, squares = rows(2, 4, 3), 1e-5, 0.0
     for axis in range(3):
@@ -168,12 +163,12 @@ def test_the_gradient_penalty_is_finite_differences_and_trains_the_weights():
     assert found[1, 2, 0].item() == pytest.approx(slope, rel=1e-5)
 
 
-def test_a_penalty_of_weight_zero_builds_no_graph(monkeypatch):
+def test_a_penalty_of_weight_zero_builds_no_graph(generator, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("a gradient was asked for")
 
     monkeypatch.setattr(torch.autograd, "grad", never)
-    discriminator, x = Discriminator(3, SMALL, 2, gen()), rows(2, 4, 3).float()
+    discriminator, x = Discriminator(3, SMALL, 2, generator()), rows(2, 4, 3).float()
     found = gradient_penalty(discriminator.layers, x, 0.0)
     assert found.tolist() == [0, 0] and not found.requires_grad
     with pytest.raises(AssertionError, match="was asked for"):
@@ -192,8 +187,8 @@ def test_frozen_passes_gradients_on_but_keeps_none():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_discriminator_learns_to_tell_two_clouds_apart(kind):
-    discriminator = Discriminator(3, replace(SMALL, depth=3), 1, gen()).double()
+def test_a_discriminator_learns_to_tell_two_clouds_apart(generator, kind):
+    discriminator = Discriminator(3, replace(SMALL, depth=3), 1, generator()).double()
     real, fake = rows(1, 64, 3) + 1, rows(1, 64, 3, seed=2) - 1
     optimiser = torch.optim.Adam(discriminator.parameters(), lr=1e-2)
     for _ in range(60):

@@ -7,20 +7,14 @@ import torch
 from torch.nn import functional as F
 
 from v2v_lite.align import SelfLearn, SelfLearnConfig
-from v2v_lite.spaces import DataError, Space, hold_out, load, unit, unpaired
+from v2v_lite.spaces import DataError, hold_out, load, unit, unpaired
 from v2v_lite.vec2vec import OURS, RELEASED, Networks, train
 from v2v_lite.vec2vec import maps as maps_module
 from v2v_lite.vec2vec.maps import initial_maps
 from v2v_lite.vec2vec.result import SpaceStats, output_matrices
 
 
-def cloud(n=400, d=6, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    turn = torch.randn(d, d, generator=g)
-    return Space.of(torch.randn(n, d, generator=g) @ turn + 0.5)
-
-
-def test_views_are_bare_centred_or_white():
+def test_views_are_bare_centred_or_white(cloud):
     space = cloud()
     x = space.vectors
     assert torch.equal(SpaceStats.of(space, RELEASED).transform(x), x)
@@ -109,7 +103,7 @@ def test_maps_of_real_anchors_differ_by_seed_and_are_better_than_chance():
     assert initial_maps(spaces, whitenings, RELEASED, (0,), False) == {}
 
 
-def test_of_several_draws_the_one_that_covaries_most(monkeypatch):
+def test_of_several_draws_the_one_that_covaries_most(cloud, monkeypatch):
     drawn = [torch.diag(torch.tensor(row)) for row in ([3.0, 0.0], [2.0, 2.0])]
 
     class Drawn:
@@ -174,7 +168,7 @@ def test_self_learning_with_its_strengths_is_where_training_starts():
     assert (z * want).sum(1).min() > 0.999
 
 
-def test_a_read_out_by_strengths_is_of_one_pair():
+def test_a_read_out_by_strengths_is_of_one_pair(cloud):
     spaces = {name: cloud(d=4, seed=k) for k, name in enumerate("abc")}
     preset = replace(
         OURS, output_transform="shared", optim=replace(OURS.optim, batch_size=16)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from problems import generator
 from torch import nn
 
 from v2v_lite.spaces import DataError
@@ -14,12 +15,8 @@ SMALL = NetConfig(latent_dim=9, hidden_dim=12, dropout=0.0)
 LINEAR = replace(OURS.net, hidden_dim=10)
 
 
-def gen(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 def rows(seeds, batch, width, seed=1):
-    x = torch.randn(seeds, batch, width, generator=gen(seed), dtype=torch.float64)
+    x = torch.randn(seeds, batch, width, generator=generator(seed), dtype=torch.float64)
     return nn.functional.normalize(x, dim=-1)
 
 
@@ -29,7 +26,7 @@ def count(module):
 
 @pytest.mark.parametrize("width, total", [(768, 21_004_800), (512, 20_480_256)])
 def test_parameters_are_those_of_the_released_code(width, total):
-    nets = Nets({"a": 768, "b": width}, RELEASED.net, 1, gen())
+    nets = Nets({"a": 768, "b": width}, RELEASED.net, 1, generator())
     assert count(nets) == total
     assert count(nets.inputs[0]) == 3_938_304
     assert count(nets.backbone) == 5_252_096
@@ -37,7 +34,7 @@ def test_parameters_are_those_of_the_released_code(width, total):
 
 
 def test_linear_is_torchs_linear_for_each_seed():
-    layer, x = SeedLinear(3, 5, 4, gen()).double(), rows(3, 6, 5)
+    layer, x = SeedLinear(3, 5, 4, generator()).double(), rows(3, 6, 5)
     nn.init.normal_(layer.bias)
     for s in range(3):
         want = nn.functional.linear(x[s], layer.weight[s].T, layer.bias[s, 0])
@@ -96,7 +93,7 @@ def by_hand(blocks, x):
 
 
 def test_the_network_is_the_table_of_the_architecture():
-    nets = Nets({"a": 7, "b": 15}, SMALL, 1, gen()).double()
+    nets = Nets({"a": 7, "b": 15}, SMALL, 1, generator()).double()
     x = rows(1, 6, 15)
     z = by_hand(nets.backbone, by_hand(nets.inputs[1], x[0]))
     torch.testing.assert_close(nets.encode("b", x)[0], z)
@@ -106,7 +103,7 @@ def test_the_network_is_the_table_of_the_architecture():
 
 
 def test_weights_are_kaiming_normal_with_zero_bias_and_seeded():
-    layer, same = SeedLinear(2, 300, 400, gen(3)), SeedLinear(2, 300, 400, gen(3))
+    layer, same = (SeedLinear(2, 300, 400, generator(3)) for _ in range(2))
     assert layer.weight.std().item() == pytest.approx((2 / 300) ** 0.5, rel=0.01)
     assert layer.weight.mean().abs() < 1e-3 and (layer.bias == 0).all()
     assert torch.equal(layer.weight, same.weight)
@@ -116,7 +113,7 @@ def test_weights_are_kaiming_normal_with_zero_bias_and_seeded():
 def test_batches_that_go_together_are_batches_that_go_alone():
     """Also in training: statistics, and their running means, batch by batch."""
     config = replace(SMALL, backbone_depth=4)
-    pair = [Nets({"a": 7, "b": 5}, config, 2, gen()).double() for _ in "12"]
+    pair = [Nets({"a": 7, "b": 5}, config, 2, generator()).double() for _ in "12"]
     x, y, z = rows(2, 6, 7), rows(2, 6, 5), rows(2, 6, 7, seed=2)
     together = pair[0].encode_all([("a", x), ("b", y), ("a", z)])
     alone = [pair[1].encode("a", x), pair[1].encode("b", y), pair[1].encode("a", z)]
@@ -131,7 +128,7 @@ def test_batches_that_go_together_are_batches_that_go_alone():
 
 
 def test_dropout_drops_its_share_in_training_alone_and_follows_the_default_generator():
-    nets = Nets({"a": 40, "b": 40}, replace(SMALL, dropout=0.25), 2, gen())
+    nets = Nets({"a": 40, "b": 40}, replace(SMALL, dropout=0.25), 2, generator())
     block, x = nets.inputs[0][1], torch.ones(2, 500, 12)
     block.norm, block.skip = None, False
     dropped = (block(x) == 0).float().mean().item()
@@ -149,7 +146,7 @@ def test_dropout_drops_its_share_in_training_alone_and_follows_the_default_gener
 
 @pytest.mark.parametrize("config", [replace(SMALL, dropout=0.1), LINEAR])
 def test_seeds_do_not_mix(config):
-    nets = Nets({"a": 8, "b": 6}, config, 2, gen()).double()
+    nets = Nets({"a": 8, "b": 6}, config, 2, generator()).double()
     for p in nets.parameters():  # also what starts at zero must count
         nn.init.normal_(p, std=0.5)
     y = nets.translate("a", "b", rows(2, 7, 8))
@@ -163,7 +160,7 @@ def test_seeds_do_not_mix(config):
 
 
 def test_translations_are_unit_rows_also_in_half_precision():
-    nets = Nets({"a": 8, "b": 6}, SMALL, 2, gen())
+    nets = Nets({"a": 8, "b": 6}, SMALL, 2, generator())
     x = rows(2, 16, 8).float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y = nets.translate("a", "b", x)
@@ -178,7 +175,7 @@ WIDTHS = [(6, 6, 6), (5, 8, 8), (8, 5, 5), (8, 5, 8), (8, 5, 7), (5, 8, 11)]
 @pytest.mark.parametrize("rank", [3, 5])
 def test_training_starts_exactly_at_the_given_map(d_s, d_t, latent, rank):
     config = replace(LINEAR, latent_dim=latent)
-    nets = Nets({"s.1": d_s, "t": d_t}, config, 2, gen()).double()
+    nets = Nets({"s.1": d_s, "t": d_t}, config, 2, generator()).double()
     left, right = rows(2, d_s, rank), rows(2, rank, d_t, seed=4)
     weight = 7 * left @ right  # one map a seed, of rank 3 or 5
     nets.init_from_map("s.1", "t", weight)
@@ -196,7 +193,7 @@ def test_training_starts_exactly_at_the_given_map(d_s, d_t, latent, rank):
 
 
 def test_a_rotation_starts_with_transposes_and_latents_of_one_length():
-    nets = Nets({"s": 6, "t": 6}, LINEAR, 1, gen()).double()
+    nets = Nets({"s": 6, "t": 6}, LINEAR, 1, generator()).double()
     turn, _ = torch.linalg.qr(rows(1, 6, 6)[0])
     nets.init_from_map("s", "t", turn * 50)
     torch.testing.assert_close(nets.inputs[0].weight[0], turn)
@@ -206,7 +203,7 @@ def test_a_rotation_starts_with_transposes_and_latents_of_one_length():
 
 
 def test_the_zero_backbone_learns_from_its_first_step():
-    nets = Nets({"s": 6, "t": 6}, LINEAR, 1, gen()).double()
+    nets = Nets({"s": 6, "t": 6}, LINEAR, 1, generator()).double()
     nets.init_from_map("s", "t", torch.eye(6))
     assert (nets.backbone[-1].last.weight == 0).all()
     (nets.translate("s", "t", rows(1, 5, 6))[..., 0]).sum().backward()
@@ -214,7 +211,7 @@ def test_the_zero_backbone_learns_from_its_first_step():
 
 
 def test_three_spaces_share_one_backbone():
-    nets = Nets({"a": 6, "b": 5, "c": 4}, LINEAR, 1, gen())
+    nets = Nets({"a": 6, "b": 5, "c": 4}, LINEAR, 1, generator())
     for name in "ab":
         nets.init_from_map(name, "c", torch.eye(nets.widths[name], 4))
     x = rows(1, 3, 6).float()
@@ -225,7 +222,7 @@ def test_three_spaces_share_one_backbone():
 
 
 def test_wrong_calls_are_named():
-    nets = Nets({"a": 6, "b": 5}, SMALL, 2, gen())
+    nets = Nets({"a": 6, "b": 5}, SMALL, 2, generator())
     with pytest.raises(DataError, match="no space 'c' here"):
         nets.encode("c", torch.zeros(2, 3, 6))
     with pytest.raises(DataError, match=r"\(3, 6\); give \(S, B, d\) = \(2, B, 6\)"):
@@ -233,7 +230,7 @@ def test_wrong_calls_are_named():
     with pytest.raises(DataError, match="only nets of linear_adapters"):
         nets.init_from_map("a", "b", torch.zeros(6, 5))
     with pytest.raises(DataError, match="two spaces or more"):
-        Nets({"a": 6}, SMALL, 1, gen())
-    narrow = Nets({"a": 6, "b": 5}, replace(LINEAR, latent_dim=4), 1, gen())
+        Nets({"a": 6}, SMALL, 1, generator())
+    narrow = Nets({"a": 6, "b": 5}, replace(LINEAR, latent_dim=4), 1, generator())
     with pytest.raises(DataError, match="the latent 4 wide"):
         narrow.init_from_map("a", "b", torch.zeros(6, 5))

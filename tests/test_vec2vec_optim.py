@@ -7,13 +7,9 @@ import torch
 from v2v_lite.vec2vec.optim import Muon, orthogonalised
 
 
-def draw(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).double()
-
-
-def test_orthogonalised_is_near_the_polar_factor():
+def test_orthogonalised_is_near_the_polar_factor(rows):
     for shape in (3, 20, 20), (2, 12, 30), (2, 30, 12):
-        g = draw(*shape)
+        g = rows(*shape).double()
         u, s, vh = torch.linalg.svd(g, full_matrices=False)
         found = u.mT @ orthogonalised(g) @ vh.mT  # diagonal: no axis is turned
         kept = found.diagonal(dim1=-2, dim2=-1)
@@ -23,19 +19,19 @@ def test_orthogonalised_is_near_the_polar_factor():
     assert orthogonalised(torch.zeros(1, 4, 4)).abs().max() == 0
 
 
-def test_orthogonalised_knows_no_axes_and_no_scale():
-    g = draw(1, 9, 9)
-    a, b = (torch.linalg.qr(draw(9, 9, seed=k))[0] for k in (1, 2))
+def test_orthogonalised_knows_no_axes_and_no_scale(rows):
+    g = rows(1, 9, 9).double()
+    a, b = (torch.linalg.qr(rows(9, 9, seed=k).double())[0] for k in (1, 2))
     turned = orthogonalised(1e4 * a @ g @ b)
     assert torch.allclose(turned, a @ orthogonalised(g) @ b, atol=1e-8)
 
 
-def test_a_step_is_the_formula_for_each_seed_alone():
-    weight = torch.nn.Parameter(draw(2, 5, 4))
+def test_a_step_is_the_formula_for_each_seed_alone(rows):
+    weight = torch.nn.Parameter(rows(2, 5, 4).double())
     optim = Muon([{"params": [weight], "momentum": 0.8}], lr=0.3)
     before, mean = weight.detach().clone(), torch.zeros(2, 5, 4).double()
     for k in range(3):
-        weight.grad = draw(2, 5, 4, seed=10 + k)
+        weight.grad = rows(2, 5, 4, seed=10 + k).double()
         mean = 0.8 * mean + 0.2 * weight.grad
         ahead = 0.8 * mean + 0.2 * weight.grad
         step = torch.stack([orthogonalised(one) for one in ahead])
@@ -44,29 +40,29 @@ def test_a_step_is_the_formula_for_each_seed_alone():
         assert torch.allclose(weight, before)
 
 
-def test_groups_without_momentum_are_adams():
-    mine, adams, other = (torch.nn.Parameter(draw(1, 3, 3)) for _ in range(3))
+def test_groups_without_momentum_are_adams(rows):
+    mine, adams, other = (torch.nn.Parameter(rows(1, 3, 3).double()) for _ in range(3))
     muon = {"params": [other], "momentum": 0.9, "lr": 0.1}
     one = Muon([muon, {"params": [mine]}], lr=1e-2, betas=(0.5, 0.9))
     two = torch.optim.Adam([adams], lr=1e-2, betas=(0.5, 0.9))
     for k in range(4):
         for weight in (mine, adams, other):
-            weight.grad = draw(1, 3, 3, seed=k)
+            weight.grad = rows(1, 3, 3, seed=k).double()
         one.step()
         two.step()
     assert torch.equal(mine, adams) and not torch.equal(other, adams)
 
 
-def test_a_loaded_state_goes_on_to_the_bit():
+def test_a_loaded_state_goes_on_to_the_bit(rows):
     def fresh():
-        weights = [torch.nn.Parameter(draw(1, 4, 4, seed=k)) for k in (0, 1)]
+        weights = [torch.nn.Parameter(rows(1, 4, 4, seed=k).double()) for k in (0, 1)]
         group = {"params": weights[:1], "momentum": 0.9}
         return weights, Muon([group, {"params": weights[1:]}], lr=0.05)
 
     def go(weights, optim, first, last):
         for k in range(first, last):
             for weight in weights:
-                weight.grad = draw(1, 4, 4, seed=k) * weight.detach()
+                weight.grad = rows(1, 4, 4, seed=k).double() * weight.detach()
             optim.step()
 
     weights, optim = fresh()
@@ -80,8 +76,8 @@ def test_a_loaded_state_goes_on_to_the_bit():
     assert all(torch.equal(a, b) for a, b in zip(weights, others, strict=True))
 
 
-def test_a_weight_without_a_gradient_stays():
-    weight = torch.nn.Parameter(draw(1, 3, 3))
+def test_a_weight_without_a_gradient_stays(rows):
+    weight = torch.nn.Parameter(rows(1, 3, 3).double())
     before = weight.detach().clone()
     Muon([{"params": [weight], "momentum": 0.9}], lr=1.0).step()
     assert torch.equal(weight, before)

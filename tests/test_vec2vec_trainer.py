@@ -14,12 +14,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from problems import world
 from torch.utils._python_dispatch import TorchDispatchMode
 
 pytest.importorskip("accelerate")
 from v2v_lite.align import SelfLearn, SelfLearnConfig
 from v2v_lite.align.anchors import AnchorConfig
-from v2v_lite.spaces import DataError, Space
+from v2v_lite.spaces import DataError
 from v2v_lite.vec2vec import (
     OURS,
     AdversarialConfig,
@@ -70,18 +71,6 @@ PLAIN = replace(
     net=replace(FULL.net, norm="none", dropout=0.0),
     loss=LossConfig(vsp_weight=0.0, vsp_reconstruction_weight=0.0),
 )
-
-
-def world(n=520, widths=(8, 6), names="ab", seed=0):
-    g = torch.Generator().manual_seed(seed)
-    centres = torch.randn(12, 5, generator=g)
-    spaces = {}
-    for name, width in zip(names, widths, strict=True):
-        z = centres[torch.randint(12, (n,), generator=g)]
-        z = z + 0.3 * torch.randn(n, 5, generator=g)
-        rows = z @ torch.randn(5, width, generator=g) + 0.2
-        spaces[name] = Space.of(rows, encoder=name)
-    return spaces
 
 
 def steps(preset, count):
@@ -211,7 +200,7 @@ def test_nothing_in_a_step_waits_for_the_device():
         assert reads.count > 0
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_on_a_gpu_nothing_in_a_step_synchronises(precision):
     preset = replace(FULL, optim=replace(FULL.optim, precision=precision))
@@ -355,7 +344,8 @@ def test_a_run_that_is_killed_and_resumed_is_the_undisturbed_run(tmp_path):
     code = f"""
 import os, signal, sys
 sys.path.insert(0, {str(ROOT / "tests")!r})
-from test_vec2vec_trainer import FULL, OFTEN, Trainer, train, world
+from problems import world
+from test_vec2vec_trainer import FULL, OFTEN, Trainer, train
 step = Trainer.step
 def until(self):
     if self.state.step == {when}:
@@ -725,8 +715,8 @@ import os, shutil, sys
 sys.path.insert(0, {str(ROOT / "tests")!r})
 import torch
 torch.set_num_threads(1)
+from problems import world
 from test_vec2vec_trainer import FULL, OFTEN, PLAIN, checkpoints, steps, train
-from test_vec2vec_trainer import world
 out = sys.argv[1]
 train(world(), steps(PLAIN, 3), seeds=2, out=out + "/two", config=OFTEN, device="cpu")
 train(world(), steps(FULL, 8), seeds=2, out=out + "/whole", config=OFTEN, device="cpu")

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 pytest.importorskip("accelerate")
-from test_vec2vec_trainer import FULL, OFTEN, PLAIN, quietly, steps, world
+from problems import world
+from test_vec2vec_trainer import FULL, OFTEN, PLAIN, quietly, steps
 
 from v2v_lite.align import METHODS, Translator
 from v2v_lite.spaces import DataError
