@@ -214,5 +214,5 @@ class Defend(base.Command):
             f"queries in {len(keep):,} rows"
         ]
         if self.kind in ("rotate", "scale"):
-            lines.append("an invertible linear map hides nothing: see chapter 15")
+            lines.append("an invertible linear map hides nothing: see chapter 16")
         return base.Result(result, lines)

@@ -3,7 +3,7 @@ r"""Adapting a translator to stolen vectors of another kind of text, without a p
 A translator learned on one kind of text (an encyclopedia) works less well on another
 (patient notes): the mean is different, and directions matter that hardly varied before.
 The attacker has two more things to learn from: the stolen vectors themselves, and texts
-of the same kind that they own. The method is ours; see chapter 13.
+of the same kind that they own. The method is ours; see chapter 14.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ labelled texts.
 The attack is that of the vec2vec paper's Table 5 (arXiv 2505.12540). Here translations
 and labels are each centred on their own mean, since documents and descriptions are
 texts of different kinds, and the scores of hubs, labels that are near to everything,
-can be corrected (chapter 13).
+can be corrected (chapter 14).
 """
 
 from __future__ import annotations

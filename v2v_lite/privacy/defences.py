@@ -2,7 +2,7 @@ r"""Defences of a vector database, each with what it costs the owner.
 
 A defence changes the stored rows and, where it must, the queries, so that the owner can
 still search. Its cost is the recall lost inside the defended database; its benefit is
-how much less an attacker reads out of stolen rows (chapter 15). A key is a number that
+how much less an attacker reads out of stolen rows (chapter 16). A key is a number that
 only the owner knows.
 """
 

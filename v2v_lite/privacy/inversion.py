@@ -7,7 +7,7 @@ von Mises-Fisher law of concentration $\kappa$, Bayes' rule ranks texts $t$ by
 $$\log p(t \mid z) = \log p(t) + \kappa \cos(E(t), z) + \text{const}.$$
 
 The language model gives the first term, the encoder the second; beam search looks for
-the largest sum. Chapter 14 derives it. By default the proposals read the vector too:
+the largest sum. Chapter 15 derives it. By default the proposals read the vector too:
 each word's log-probability gains `topic_weight` times the cosine of its topic with z,
 so that even at $\kappa = 0$ the text depends on the vector.
 """
@@ -50,7 +50,7 @@ class SearchConfig:
     the attacker's own texts; otherwise beam search repeats the best word. `shortlist`
     words are considered for each row. `exact` candidates per row and step are encoded;
     with 0 the word table decides alone, and the encoder only reranks the `keep` best
-    texts. The constants were set on sixty private notes; see chapter 14.
+    texts. The constants were set on sixty private notes; see chapter 15.
     """
 
     beam: int = 8

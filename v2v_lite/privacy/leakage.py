@@ -2,7 +2,7 @@ r"""What an inverted text gives away beyond what its topic alone gives away.
 
 A fluent email about layoffs shares words with every email about layoffs. So each text
 is scored against its own document and against all *other* documents of the same label;
-the leakage is the paired difference of the two (chapter 14).
+the leakage is the paired difference of the two (chapter 15).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-r"""Small training problems of real vectors, for chapters 8 to 12 and the experiments.
+r"""Small training problems of real vectors, for chapters 8 to 13 and the experiments.
 
 Two bundled spaces, each centred and cut to its own leading principal axes, so that
 1,500 steps of training are a matter of seconds. Training starts from anchors, found
@@ -30,7 +30,7 @@ __all__ = [
 
 SIDES = ("source", "target")
 STEPS = 1500
-#: The ablations' training and its coarse initial maps, on 16 axes (chapter 12).
+#: The ablations' training and its coarse initial maps, on 16 axes (chapter 13).
 REDUCED = Preset(
     "reduced",
     NetConfig(0, 48, 1, 2, "none", 0.0, True, True, True),

@@ -224,7 +224,7 @@ class Preset(_Checked):
     # standard deviation, or how far the initial map shares each direction.
     output_transform: Literal["variance", "shared"] = "variance"
     # How far an unsupervised score must exceed that of a given initial map to replace
-    # it: the best of many noisy scores would beat it by chance (chapter 12).
+    # it: the best of many noisy scores would beat it by chance (chapter 13).
     min_delta: float = 0.02
 
     def _check(self) -> None:
