@@ -22,6 +22,7 @@ keeps what all of them say, and the batches' own accidents cancel.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
@@ -31,6 +32,7 @@ from ..spaces.files import ConfigError
 from ..spaces.rows import unit
 from .anchors import AnchorConfig, find_anchors
 from .base import Clock, check_minima
+from .grow import GrowConfig, grow
 from .linalg import sample_rows, whitening
 from .linear import Learned, LinearTranslator
 from .sinkhorn import reduced_precision_matmul, scalings
@@ -66,15 +68,20 @@ PHASES = (
     Phase(8, 16384, temperature=0.035, singular_value_exponent=0.4, ema_decay=0.3),
 )
 
+STARTS = {
+    "anchors": ("anchors",), "grown": ("grown",), "best": ("anchors", "grown")
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class SelfLearnConfig:
-    """Anchors, the phases of self-learning, the shrinkage of the whitening, the
+    """Where to start, the phases of self-learning, the shrinkage of the whitening, the
     Sinkhorn iterations of a plan, and the number of initialisations.
 
-    Anchors sometimes lead into a map that is wrong in part and stays so. So all phases
-    but the last run from `n_init` sets of anchors, and the last continues the run whose
-    objective, which needs no pair, is highest.
+    `start` is from "anchors", from the "grown" game (`align.grow`), or from each of
+    them and the "best" kept. A start sometimes leads into a map that is wrong in part
+    and stays so. So all phases but the last run from `n_init` starts of a kind, and the
+    last continues the run whose objective, which needs no pair, is highest.
 
     A side's covariance is shrunk as if `shrinkage_rows` rows of equal variance in all
     directions had been seen beside its own n: the ridge is shrinkage_rows / n of the
@@ -87,6 +94,8 @@ class SelfLearnConfig:
     """
 
     anchors: AnchorConfig = field(default_factory=AnchorConfig)
+    grow: GrowConfig = field(default_factory=GrowConfig)
+    start: Literal["anchors", "grown", "best"] = "anchors"
     phases: tuple[Phase, ...] = PHASES
     shrinkage_rows: float = 12_000
     sinkhorn_iters: int = 6
@@ -94,6 +103,8 @@ class SelfLearnConfig:
 
     def __post_init__(self) -> None:
         check_minima(self, sinkhorn_iters=1, n_init=1, shrinkage_rows=1e-6)
+        if self.start not in STARTS:
+            raise ConfigError(f"start = {self.start!r}; choose {', '.join(STARTS)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +133,7 @@ class SharedSubspace:
 
 
 class SelfLearn(LinearTranslator):
-    """Anchors, then self-learning by transport between fresh batches; linear."""
+    """A start, then self-learning by transport between fresh batches; linear."""
 
     name = "selflearn"
 
@@ -133,19 +144,21 @@ class SelfLearn(LinearTranslator):
     def _learn(self, x: Tensor, y: Tensor, seed: int, progress: bool) -> Learned:
         c, generator = self.config, Generator().manual_seed(seed)
         *early, last = c.phases or (None,)
-        n_init = c.n_init if early else 1
-        rounds = c.anchors.vote_rounds + 1 + sum(phase.n_iter for phase in early)
-        total = n_init * rounds + (last.n_iter if last else 0)
-        white_x, white_y = (whitening(z, c.shrinkage_rows / len(z)) for z in (x, y))
-        u, v = x @ white_x, y @ white_y
+        starts = STARTS[c.start] * (c.n_init if early else 1)
+        iters = {
+            "anchors": c.anchors.vote_rounds + 1,
+            "grown": c.grow.n_steps * sum(k <= x.shape[1] for k in c.grow.axes),
+        }
+        total = sum(iters[start] + sum(p.n_iter for p in early) for start in starts)
+        sides = x, y, *(whitening(z, c.shrinkage_rows / len(z)) for z in (x, y))
+        u, v = x @ sides[2], y @ sides[3]
+        total += last.n_iter if last else 0
         with tqdm(total=total, desc=self.name, disable=not progress) as bar:
             runs = []
-            for _ in range(n_init):
+            for start in starts:
                 clock = Clock()
-                found = find_anchors(x, y, c.anchors, generator, white_x, white_y, bar)
-                shared = SharedSubspace.of(found.cross())
-                detail = {"kernels": found.objective}
-                stages = [clock.stage("anchors", found.agreement, **detail)]
+                shared, *found = self._start(start, *sides, generator, bar)
+                stages = [clock.stage(start, *found[:1], **found[1])]
                 for k, phase in enumerate(early, 1):
                     shared, objective = self_learn(
                         u, v, shared, phase, c.sinkhorn_iters, generator, bar
@@ -154,12 +167,27 @@ class SelfLearn(LinearTranslator):
                 runs.append((stages[-1].objective, shared, stages))
             _, shared, stages = max(runs, key=lambda run: run[0])
             if last is None:
-                return translation_matrix(white_x, shared), stages
+                return translation_matrix(sides[2], shared), stages
             clock, settings = Clock(), (last, c.sinkhorn_iters, generator)
             shared, objective = self_learn(u, v, shared, *settings, bar)
             stages.append(clock.stage(f"self-learn {len(c.phases)}", objective))
         strengths = disattenuated_strengths(u, v, shared, *settings)
-        return translation_matrix(white_x, shared, strengths), stages
+        return translation_matrix(sides[2], shared, strengths), stages
+
+    def _start(
+        self, start: str, x: Tensor, y: Tensor, white_x: Tensor, white_y: Tensor,
+        generator: Generator, bar: tqdm,
+    ) -> tuple[SharedSubspace, float, dict[str, float]]:  # fmt: skip
+        # Shared directions of whitened rows, an objective, and what else is known.
+        if start == "grown":
+            grown = grow(x, y, self.config.grow, generator, bar)
+            u, v = grown.source_axes @ grown.maps[0], grown.target_axes
+            loss = grown.losses[0].item()
+            return SharedSubspace(u, torch.ones_like(u[0]), v), -loss, {}
+        config = self.config.anchors
+        found = find_anchors(x, y, config, generator, white_x, white_y, bar)
+        shared = SharedSubspace.of(found.cross())
+        return shared, found.agreement, {"kernels": found.objective}
 
 
 def self_learn(

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from ..align.linalg import orthogonalised
 from .config import OptimConfig
 from .nets import Networks
 from .step import Optimisers
@@ -25,27 +25,6 @@ __all__ = [
     "Muon", "build_optimisers", "lr_multiplier", "orthogonalised",
     "set_learning_rates",
 ]  # fmt: skip
-
-ITERATIONS = 5
-QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's: steepest at 0, bounded near 1
-
-
-def orthogonalised(g: Tensor) -> Tensor:
-    r"""About $U V^\top$ of $G = U S V^\top$, `(..., m, n)`, by matrix products alone.
-
-    Five rounds of $X \leftarrow a X + (b X X^\top + c (X X^\top)^2) X$ from $G / \lVert
-    G \rVert_F$ bring singular values above a hundredth of the norm to between 0.6 and
-    1.3, which serves as well as 1. A zero matrix stays zero.
-    Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers".
-    """
-    wide = g.shape[-2] <= g.shape[-1]
-    x = g if wide else g.mT
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-30)
-    a, b, c = QUINTIC
-    for _ in range(ITERATIONS):
-        square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
-    return x if wide else x.mT
 
 
 class Muon(torch.optim.Adam):
