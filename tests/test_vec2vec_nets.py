@@ -94,7 +94,7 @@ def test_every_discriminator_of_the_released_code_begins_kaiming_normal():
 
 
 def test_the_papers_nets_have_torchs_layer_norm_in_the_middle_blocks():
-    """Also where batches go together, which a batch of one shows: no row sees another."""
+    """Also where batches go together; and no row sees another."""
     config = replace(PAPER.net, latent_dim=9, hidden_dim=12, dropout=0.0)
     nets = Nets({"a": 7, "b": 5}, config, 2, generator()).double()
     with torch.no_grad():
