@@ -135,7 +135,8 @@ def stack(
     skip, blocks = config.residual and not zero, list[Block]()
     for number in range(depth):
         linear = SeedLinear(seeds, d_in if number == 0 else width, width, generator)
-        norm = last = None
+        norm: nn.Module | None = None
+        last: SeedLinear | None = None
         if number == depth - 1:
             last = SeedLinear(seeds, width, d_out, None if zero else generator)
         elif number > 0 and config.norm == "batch":
