@@ -30,6 +30,7 @@ def test_released_is_what_the_papers_code_trains():
         1024, 1024, 3, 4,
     )  # fmt: skip
     assert net.norm == "batch" and net.dropout == 0.1 and net.residual
+    assert net.norm_init_std == 0.02
     assert (optim.lr, optim.d_lr, optim.d_eps) == (2e-5, 1e-5, 6.25e-10)
     assert optim.betas == (0.5, 0.999) and optim.grad_clip == optim.ema_decay == 0
     assert (optim.warmup_steps, optim.batch_size, optim.schedule) == (
@@ -50,7 +51,8 @@ def test_released_is_what_the_papers_code_trains():
 
 
 def test_paper_is_the_released_network_and_optimiser_with_the_printed_losses():
-    assert PAPER.net == RELEASED.net and PAPER.optim == RELEASED.optim
+    assert PAPER.optim == RELEASED.optim
+    assert PAPER.net == replace(RELEASED.net, norm="layer", norm_init_std=0.0)
     game = replace(RELEASED.adversarial, game="vanilla", latent="both")
     assert PAPER.adversarial == game
     used = {k: v for k, v in asdict(PAPER.loss).items() if type(v) is float and v}
@@ -89,7 +91,7 @@ def test_presets_go_by_their_names_and_are_frozen():
     "make, words",
     [
         (lambda: NetConfig(hidden_dim=0), "NetConfig.hidden_dim = 0"),
-        (lambda: NetConfig(norm="layer"), "choose one of batch, none"),
+        (lambda: NetConfig(norm="rms"), "choose one of batch, layer, none"),
         (lambda: NetConfig(dropout=1.0), r"NetConfig.dropout = 1.0; it must lie"),
         (lambda: AdversarialConfig(game="wgan"), "'wgan'; choose one of least_squares"),
         (lambda: AdversarialConfig(depth=1), "AdversarialConfig.depth = 1"),
@@ -220,6 +222,14 @@ def test_a_preset_survives_json(preset):
 def test_a_malformed_preset_is_one_line(values, words):
     with pytest.raises(ConfigError, match=words):
         from_dict(Preset, values)
+
+
+def test_a_preset_saved_before_a_field_existed_means_what_it_meant():
+    """0.1 knew no spread of batch norm's initial gains: 1 and 0 exactly."""
+    saved = json.loads(json.dumps(asdict(RELEASED)))
+    del saved["net"]["norm_init_std"]
+    assert from_dict(Preset, saved).net == replace(RELEASED.net, norm_init_std=0.0)
+    assert from_dict(Preset, json.loads(json.dumps(asdict(PAPER)))) == PAPER
 
 
 def test_old_preset_names_warn_and_work():

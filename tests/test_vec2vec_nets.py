@@ -8,7 +8,7 @@ from problems import generator
 from torch import nn
 
 from v2v_lite.spaces import DataError
-from v2v_lite.vec2vec import OURS, RELEASED, NetConfig, Nets
+from v2v_lite.vec2vec import OURS, PAPER, RELEASED, NetConfig, Nets, Networks
 from v2v_lite.vec2vec.layers import SeedBatchNorm, SeedLayerNorm, SeedLinear
 
 SMALL = NetConfig(latent_dim=9, hidden_dim=12, dropout=0.0)
@@ -55,6 +55,70 @@ def test_batch_norm_is_torchs_for_each_seed_in_training_and_after():
     ours.eval()
     want = torch.stack([norm.eval()(x[s]) for s, norm in enumerate(theirs)])
     torch.testing.assert_close(ours(x), want)
+
+
+def test_batch_norm_begins_near_one_and_zero_where_the_preset_says_so():
+    """The released code draws gains from N(1, .02^2) and biases from N(0, .02^2)."""
+    config = replace(RELEASED.net, latent_dim=8, hidden_dim=4000)
+    widths = {"a": 8, "b": 8}
+    nets, same = (Nets(widths, config, 2, generator(4)) for _ in "12")
+    norm = nets.inputs[0][1].norm
+    assert norm.weight.mean().item() == pytest.approx(1.0, abs=0.001)
+    assert norm.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert norm.bias.mean().item() == pytest.approx(0.0, abs=0.001)
+    assert norm.bias.std().item() == pytest.approx(0.02, rel=0.05)
+    assert not torch.equal(norm.weight[0], norm.weight[1])
+    assert torch.equal(norm.weight, same.inputs[0][1].norm.weight)
+    plain = Nets(widths, replace(config, norm_init_std=0.0), 2, generator(4))
+    norm = plain.inputs[0][1].norm
+    assert (norm.weight == 1).all() and (norm.bias == 0).all()
+
+
+def test_every_discriminator_of_the_released_code_begins_kaiming_normal():
+    """All three: the known space's has no settings of its own there, but the same
+    default (the released code's `Discriminator`)."""
+    game = replace(RELEASED.adversarial, hidden_dim=500)
+    net = replace(RELEASED.net, hidden_dim=8, latent_dim=300)
+    preset = replace(RELEASED, net=net, adversarial=game)
+    found = Networks({"u": 300, "k": 300}, preset, 1, generator()).discriminators()
+    assert len(found) == 3
+    for discriminator in found:
+        linear = [m for m in discriminator.layers if isinstance(m, SeedLinear)]
+        assert len(linear) == 5
+        for layer in linear[:4]:
+            d_in = layer.weight.shape[1]
+            assert layer.weight.std().item() == pytest.approx(
+                (2 / d_in) ** 0.5, rel=0.02
+            )
+        assert all((layer.bias == 0).all() for layer in linear)
+
+
+def test_the_papers_nets_have_torchs_layer_norm_in_the_middle_blocks():
+    """Also where batches go together; and no row sees another."""
+    config = replace(PAPER.net, latent_dim=9, hidden_dim=12, dropout=0.0)
+    nets = Nets({"a": 7, "b": 5}, config, 2, generator()).double()
+    with torch.no_grad():
+        for p in nets.parameters():
+            p.add_(0.1 * torch.randn(p.shape, generator=generator(2)))
+    x = rows(2, 6, 7)
+    for s in range(2):
+        h = x[s]
+        for number, block in enumerate((*nets.inputs[0], *nets.backbone)):
+            depth = number if number < 3 else number - 3
+            linear, norm, last = block.linear, block.norm, block.last
+            out = h @ linear.weight[s] + linear.bias[s]
+            out = nn.functional.silu(out)
+            assert (norm is not None) == (depth > 0 and last is None)
+            if norm is not None:
+                out = nn.functional.layer_norm(
+                    out, (12,), norm.weight[s, 0], norm.bias[s, 0]
+                )
+            if last is not None:
+                out = out @ last.weight[s] + last.bias[s]
+            h = out + padded(h, out.shape[1])
+        torch.testing.assert_close(nets.encode("a", x)[s], h)
+    single = torch.cat([nets.encode("a", row) for row in x.split(1, dim=1)], dim=1)
+    torch.testing.assert_close(nets.encode("a", x), single)
 
 
 def test_layer_norm_is_torchs_for_each_seed():

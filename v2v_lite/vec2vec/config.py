@@ -72,8 +72,10 @@ class NetConfig(_Checked):
     adapter_depth: int = 3
     # Blocks of the backbone; the last block has two linear layers.
     backbone_depth: int = 4
-    # Normalisation in the middle blocks.
-    norm: Literal["batch", "none"] = "batch"
+    # Normalisation in the middle blocks: batch (RELEASED), layer (PAPER) or none.
+    norm: Literal["batch", "layer", "none"] = "batch"
+    # Batch norm's gains begin at N(1, std^2) and its biases at N(0, std^2).
+    norm_init_std: float = 0.0
     # Dropout probability, in all blocks but the first.
     dropout: float = 0.1
     # Residual connection around every block, zero-padded or cut to the block's width.

@@ -44,15 +44,25 @@ class SeedLinear(nn.Module):
 
 
 class SeedBatchNorm(nn.Module):
-    """Batch normalisation of `(S, B, w)` with separate statistics per seed."""
+    """Batch normalisation of `(S, B, w)` with separate statistics per seed.
+
+    Gains begin at 1 and biases at 0, or with a generator `std` around them, normally
+    distributed.
+    """
 
     mean: Tensor
     variance: Tensor
 
-    def __init__(self, seeds: int, width: int) -> None:
+    def __init__(
+        self, seeds: int, width: int, std: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(seeds, width))
-        self.bias = nn.Parameter(torch.zeros(seeds, width))
+        gain, bias = torch.ones(seeds, width), torch.zeros(seeds, width)
+        if std:
+            gain.normal_(1.0, std, generator=generator)
+            bias.normal_(0.0, std, generator=generator)
+        self.weight, self.bias = nn.Parameter(gain), nn.Parameter(bias)
         self.register_buffer("mean", torch.zeros(seeds, width))
         self.register_buffer("variance", torch.ones(seeds, width))
 
@@ -68,7 +78,7 @@ class SeedBatchNorm(nn.Module):
 
 
 class SeedLayerNorm(nn.Module):
-    """Layer normalisation of `(S, B, w)`, with a gain and a bias per seed."""
+    """Layer normalisation of `(S, ..., w)`, with a gain and a bias per seed."""
 
     def __init__(self, seeds: int, width: int) -> None:
         super().__init__()
@@ -79,7 +89,9 @@ class SeedLayerNorm(nn.Module):
         shape = self.weight.shape[2:]
         if len(x) == 1:  # one kernel
             return F.layer_norm(x, shape, self.weight.view(-1), self.bias.view(-1))
-        return (F.layer_norm(x, shape) * self.weight).add_(self.bias)
+        ones = [1] * (x.ndim - 2)
+        gain, bias = (p.view(len(x), *ones, -1) for p in (self.weight, self.bias))
+        return (F.layer_norm(x, shape) * gain).add_(bias)
 
 
 class Block(nn.Module):
@@ -123,11 +135,14 @@ def stack(
     skip, blocks = config.residual and not zero, list[Block]()
     for number in range(depth):
         linear = SeedLinear(seeds, d_in if number == 0 else width, width, generator)
-        norm = last = None
+        norm: nn.Module | None = None
+        last: SeedLinear | None = None
         if number == depth - 1:
             last = SeedLinear(seeds, width, d_out, None if zero else generator)
         elif number > 0 and config.norm == "batch":
-            norm = SeedBatchNorm(seeds, width)
+            norm = SeedBatchNorm(seeds, width, config.norm_init_std, generator)
+        elif number > 0 and config.norm == "layer":
+            norm = SeedLayerNorm(seeds, width)
         dropout = config.dropout if number > 0 or last is not None else 0.0
         blocks.append(Block(linear, norm, dropout, last, skip))
     return nn.Sequential(*blocks)

@@ -1,12 +1,14 @@
 """Three presets, their names, and how one is read back from a file.
 
 PAPER is the text of arXiv 2505.12540, RELEASED what its authors' code trains, OURS what
-works without luck (chapter 11). PAPER plays the vanilla game and RELEASED least
-squares, each with discriminators. **OURS has no discriminator**: its density game
-writes the optimal one down (`losses.density`), so a change to a discriminator's loss
-has no effect on it unless `adversarial.game` is changed too. OURS is also nearly
-linear: its adapters are matrices, and its backbone, the only non-linear part, learns at
-1e-5 of the learning rate.
+works without luck (chapter 11, with a table of all that differs). The paper states no
+sizes, weights, rates or steps: PAPER weighs each loss by 1 and has the rest, and the
+form of the game in which the translator's gradient does not vanish, from RELEASED.
+PAPER plays the vanilla game and RELEASED least squares, each with discriminators.
+**OURS has no discriminator**: its density game writes the optimal one down
+(`losses.density`), so a change to a discriminator's loss has no effect on it unless
+`adversarial.game` is changed too. OURS is also nearly linear: its adapters are
+matrices, and its backbone, the only non-linear part, learns at 1e-5 of the rate.
 """
 
 from __future__ import annotations
@@ -26,10 +28,13 @@ __all__ = [
 
 Config = TypeVar("Config")
 
-RELEASED = Preset("released", optim=OptimConfig(precision="fp16"))
+RELEASED = Preset(
+    "released", net=NetConfig(norm_init_std=0.02), optim=OptimConfig(precision="fp16")
+)
 
 PAPER = Preset(
     "paper",
+    net=NetConfig(norm="layer"),
     adversarial=AdversarialConfig(game="vanilla", latent="both"),
     loss=LossConfig(
         cycle_weight=1.0, cycle_stop_gradient=False, mse_sum=True, vsp="paper",
