@@ -107,7 +107,11 @@ class Block(nn.Module):
         return h + (F.pad(x, (0, extra)) if extra > 0 else x[..., : h.shape[-1]])
 
     def _drop(self, h: Tensor) -> Tensor:
-        return F.dropout(h, self.dropout, self.training) if self.dropout else h
+        p = self.dropout if self.training else 0.0
+        if not p or h.device.type != "cpu":
+            return F.dropout(h, p) if p else h
+        # On a CPU F.dropout draws half as fast: it was a tenth of RELEASED's step.
+        return h * torch.rand_like(h).ge_(p).div_(1 - p)
 
 
 def stack(
