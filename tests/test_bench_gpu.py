@@ -143,8 +143,9 @@ def test_a_training_ends_with_its_time(monkeypatch):
 def test_a_training_that_was_cut_is_made_again(tmp_path, monkeypatch):
     task, plan = gpu.Training("released", replace(TINY, minutes=0.0)), TINY
     monkeypatch.setattr(gpu, "schedule", lambda plan: [("released", task, 0.0)])
+    ends = iter([False, False, True])
     monkeypatch.setattr(
-        gpu.Training, "rows_so_far", lambda *_: iter([{"whole": False}])
+        gpu.Training, "rows_so_far", lambda *_: iter([{"whole": next(ends)}])
     )
     for _ in range(2):
         table, _ = gpu.measure(plan, tmp_path, ("released",))

@@ -107,11 +107,10 @@ class Block(nn.Module):
         return h + (F.pad(x, (0, extra)) if extra > 0 else x[..., : h.shape[-1]])
 
     def _drop(self, h: Tensor) -> Tensor:
-        p = self.dropout if self.training else 0.0
-        if not p or h.device.type != "cpu":
-            return F.dropout(h, p) if p else h
-        # On a CPU F.dropout draws half as fast: it was a tenth of RELEASED's step.
-        return h * torch.rand_like(h).ge_(p).div_(1 - p)
+        if h.device.type == "cpu" and self.dropout and self.training:
+            # Twice as fast as F.dropout there, which was a tenth of RELEASED's step.
+            return h * torch.rand_like(h).ge_(self.dropout).div_(1 - self.dropout)
+        return F.dropout(h, self.dropout, self.training) if self.dropout else h
 
 
 def stack(

@@ -22,7 +22,6 @@ import os
 import statistics
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -149,8 +148,7 @@ class Trainer:
         if self.config.compile:
             # All blocks share their code: of torch's 8 variants there are more, and
             # what comes after them would silently run uncompiled.
-            dynamo: Any = torch._dynamo.config
-            dynamo.cache_size_limit = max(dynamo.cache_size_limit, 64)
+            torch._dynamo.config.cache_size_limit = 64
             nets = networks.nets
             layers = [one.layers for one in networks.discriminators()]
             for module in (*nets.inputs, nets.backbone, *nets.outputs, *layers):
