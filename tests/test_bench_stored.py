@@ -14,6 +14,7 @@ from experiments import (
     align,
     defences,
     geometry,
+    growth,
     imports,
     inversion,
     losses,
@@ -197,6 +198,12 @@ def test_recheck_of_geometry(tmp_path, monkeypatch):
     kept = stored("geometry")["table"]["alignability"]["cases"][0]
     monkeypatch.setattr(geometry.Case, "run", lambda self, work: kept)
     assert agree_or_not("geometry", tmp_path).agrees
+
+
+def test_recheck_of_growth(tmp_path, monkeypatch):
+    kept = stored("growth")["table"]["main"][0]
+    monkeypatch.setattr(growth.Growth, "run", lambda self, work: kept)
+    assert agree_or_not("growth", tmp_path).agrees
 
 
 def test_recheck_of_platonic(tmp_path):

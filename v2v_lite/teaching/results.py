@@ -32,7 +32,6 @@ FORMAT = "v2v-result-2"
 #: The results that the experiments write.
 NAMES = ("ablations", "align", "geometry", "gpu", "growth", "import", "inversion",
          "losses", "platonic", "privacy", "similarity", "step", "vec2vec")  # fmt: skip
-         "platonic", "privacy", "similarity", "step", "vec2vec")  # fmt: skip
 LIBRARY = Path(__file__).resolve().parents[1]
 BOOK = LIBRARY.parent / "book"  # absent beside an installed wheel
 
