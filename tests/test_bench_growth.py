@@ -17,11 +17,12 @@ def quick(monkeypatch):
     phase = selflearn.Phase(2, 256, 0.05, 0.6, 0.3)
     anchors = AnchorConfig(n_runs=2, sample_size=300, n_clusters=4, n_init=5)
 
-    def config(start, n_init):
+    def config(start, n_init, phases):
         return selflearn.SelfLearnConfig(
-            anchors, grow, start, (phase, phase), shrinkage_rows=500, n_init=n_init
+            anchors, grow, start, phases, shrinkage_rows=500, n_init=n_init
         )
 
+    monkeypatch.setattr(growth, "PHASES", (phase,) * 3)
     monkeypatch.setattr(growth, "GrowConfig", lambda: grow)
     monkeypatch.setattr(growth, "SelfLearnConfig", config)
     return growth.Plan(
@@ -40,12 +41,10 @@ def test_the_table(quick, tmp_path):
     # With pairs the plane is found: the reference is better than chance, 2,048.
     assert row["stages"][-1]["paired_rank"] < 600
     assert table["pairs"][0]["start"] == "grown"
-    best = next(r for r in table["topics"] if r["asked"] == "best")
-    others = [r for r in table["topics"] if r["asked"] != "best"]
-    assert best["start"] in growth.STARTS and {r["start"] for r in others} == {
-        "anchors", "grown",
-    }  # fmt: skip
-    assert len(growth.lines(table)) == 5
+    assert {row["start"] for row in table["topics"]} == set(growth.STARTS)
+    (best,) = table["topics_best"]
+    assert best["objective"] == max(row["objective"] for row in table["topics"])
+    assert len(growth.lines(table)) == 4
     again, missing = growth.assemble(quick, store.Store(tmp_path / "growth.json"))
     assert again == table and not missing
 
@@ -54,7 +53,7 @@ def test_pairs_decide_nothing(quick):
     """The fit of a seed is the same whatever the evaluation pairs are."""
     split = growth.split_of("minilm", "granite", 600, 0)
     models = [
-        growth.fitted("grown", 1, split.source, split.target, 0)[0] for _ in range(2)
+        growth.fitted("grown", 2, split.source, split.target, 0)[0] for _ in range(2)
     ]
     growth.judged(models[0], split.eval_source, split.eval_target)
     assert torch.equal(models[0].weight, models[1].weight)
