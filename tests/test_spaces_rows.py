@@ -73,7 +73,7 @@ def test_exactly_the_bad_rows_are_named(n, bad, value):
         (torch.ones(2, 3, dtype=torch.bool), "bool"),
         ([[1.0, 2.0], [3.0]], "same length"),
         ([object(), object()], "not numbers.*np.stack"),
-        ([torch.ones(2, requires_grad=True)], "not a table of numbers"),
+        ([torch.ones(2), torch.ones(3)], "not a table of numbers"),
         (torch.ones(2, 3).to_sparse(), "to_dense"),
         (torch.ones(4), r"shape \(4,\).*x\[None, :\]"),
         (torch.ones(2, 3, 4), r"shape \(2, 3, 4\)"),

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from .files import AnyPath, DataError, pick, sha256_of
+from .formats import READERS, is_rows_file
 from .headers import Schema, check_header, is_plain_text, read_header, safe_child
-from .space import SUFFIXES, Space
+from .space import Space
 
 __all__ = [
     "EVAL_ROWS", "NAMES", "TRAIN_ROWS", "data_folder", "load", "read_manifest",
@@ -96,19 +97,18 @@ def read_manifest(folder: AnyPath) -> dict[str, dict]:
     return sets
 
 
-def resolve(name_or_path: AnyPath, part: str = "all") -> Space:
-    """A space by bundled name (`part` of it), or from a .safetensors or .npy file.
+def resolve(name_or_path: AnyPath, part: str = "all", drop_bad: bool = False) -> Space:
+    """A space by bundled name (`part` of it), or from a file (see `Space.load`).
 
     Raises DataError listing the bundled names when it is neither.
     """
     if str(name_or_path) in NAMES:
         return load(str(name_or_path), part)
-    path = Path(name_or_path)
-    if path.suffix.lower() in SUFFIXES:
-        return Space.load(path)
+    if is_rows_file(name_or_path):
+        return Space.load(name_or_path, drop_bad)
     raise DataError(
         f"{name_or_path}: neither a bundled space ({', '.join(NAMES)}) "
-        "nor a .safetensors or .npy file"
+        f"nor a file of rows ({' '.join(READERS)})"
     )
 
 
