@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +111,9 @@ def _column(
 
     def is_list(kind: Any) -> bool:
         kinds = types.is_list, types.is_large_list, types.is_fixed_size_list
-        value = getattr(kind, "value_type", None)
-        number = value is not None and (
-            types.is_floating(value) or types.is_integer(value)
-        )
-        return number and any(one(kind) for one in kinds)
+        numbers = types.is_floating, types.is_integer
+        a_list = any(one(kind) for one in kinds)
+        return a_list and any(one(kind.value_type) for one in numbers)
 
     tables = [one.name for one in schema if is_list(one.type)]
     key = chosen(path, name, tables, tables)
@@ -123,24 +122,19 @@ def _column(
     columns = [key, scale] if scale else [key]
 
     def arrays() -> Iterator[np.ndarray]:
-        d, start = 0, 0
+        start = 0
         for batch in batches(columns):
-            d = d or _length(batch[key])
             rows = _rows_of(batch[key], d, path, start)
             if scale:
                 rows *= np.asarray(batch[scale], np.float32)[:, None]
             start += len(rows)
             yield rows
 
-    with parsing(path, "a file with a column of rows"):
-        d = next((len(x[0]) for x in arrays() if x.shape[1]), 0)
+    with parsing(path, "a file with a column of rows"):  # as long as the first there is
+        firsts = (len(one) for b in batches([key]) for one in b[key].drop_null()[:1])
+        d = next(firsts, 0)
         known = [x for b in batches([ids]) for x in b[ids].to_pylist()] if ids else None
     return checked_table(str(path), (n, d), np.float32, arrays, known)
-
-
-def _length(column: Any) -> int:
-    # The length of the first list that is there.
-    return next((len(one) for one in column.drop_null()[:1]), 0)
 
 
 def _rows_of(column: Any, d: int, path: Path, start: int) -> np.ndarray:
@@ -175,30 +169,21 @@ def jsonl(path: Path, name: str) -> Table:
     key = chosen(path, name, tables, [*first])
     d = len(first[key]) if isinstance(first[key], list) else 0
 
+    def row(number: int, line: str) -> list:
+        found = record(number, line).get(key)
+        found = [np.nan] * d if found is None else found
+        if not isinstance(found, list) or len(found) != d:
+            said = f"{len(found)} numbers" if isinstance(found, list) else repr(found)
+            fact = f"{key!r} holds {said[:60]}, but {d} numbers are needed"
+            raise DataError(f"{path}, line {number}: {fact}")
+        return found
+
     def arrays() -> Iterator[np.ndarray]:
-        rows: list[Any] = []
-        for number, line in lines():
-            row = record(number, line).get(key)
-            row = [np.nan] * d if row is None else row
-            if not isinstance(row, list) or len(row) != d:
-                found = (
-                    f"{len(row)} numbers" if isinstance(row, list) else repr(row)[:60]
-                )
-                fact = f"{key!r} holds {found}, but {d} numbers are needed"
-                raise DataError(f"{path}, line {number}: {fact}")
-            rows.append(row)
-            if len(rows) == BLOCK:
-                yield _numbers(rows, path)
-                rows = []
-        if rows:
-            yield _numbers(rows, path)
+        every = lines()
+        while some := [row(*one) for one in islice(every, BLOCK)]:
+            with parsing(path, "rows of numbers"):
+                yield np.array(some)
 
     names = [one for one in ID_NAMES if one in first]
     ids = [record(*one).get(names[0]) for one in lines()] if names else None
     return checked_table(str(path), (n, d), np.float64, arrays, ids)
-
-
-def _numbers(rows: list[list[Any]], path: Path) -> np.ndarray:
-    with parsing(path, "rows of numbers"):
-        array = np.array(rows)
-    return array

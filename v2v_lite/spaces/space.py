@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,12 @@ from torch import Tensor
 
 from .files import AnyPath, DataError, atomic, parsing
 from .formats import FORMAT, open_table
-from .headers import is_plain_text, write_tensors
-from .rows import as_tensor, check_not_packed, check_rows, check_shape
+from .headers import is_plain_text, write_rows, write_tensors
+from .rows import as_tensor, check_not_packed, check_rows, check_shape, scaled
 from .tables import Table, spans
 from .texts import check_texts, text_ids, texts_sha256
 
-__all__ = ["Provenance", "Space", "mean_of"]
+__all__ = ["Provenance", "Space", "mean_of", "read_blocks", "save_blocks"]
 
 SAVED = (".safetensors", ".npy")
 LARGE = 65_536  # rows, beyond which sums are made by blocks
@@ -182,20 +181,15 @@ class Space:
 
     def save(self, path: AnyPath) -> None:
         """Write one file atomically: all as .safetensors, or as .npy the rows alone."""
-        path, suffix = Path(path), Path(path).suffix.lower()
-        if suffix not in SAVED:
-            raise DataError(f"{path}: rows are saved as .safetensors or .npy files")
         tensors = {"vectors": self.vectors, "mean": self.mean}
         if self.ids is not None:
             tensors["ids"] = self.ids
+        if Path(path).suffix.lower() != ".safetensors":
+            shape = self.n, self.d
+            return save_blocks(path, [self.vectors], shape, self.provenance)
         with atomic(path) as temporary:
-            if suffix == ".safetensors":
-                header = {"format": FORMAT, **asdict(self.provenance)}
-                write_tensors(temporary, tensors, header)
-            else:  # by way of memory: numpy's own write passes over a full disk
-                content = io.BytesIO()
-                np.save(content, self.vectors.cpu().numpy())
-                temporary.write_bytes(content.getbuffer())
+            header = {"format": FORMAT, **asdict(self.provenance)}
+            write_tensors(temporary, tensors, header)
 
     @classmethod
     def load(cls, path: AnyPath, drop_bad: bool = False) -> Space:
@@ -206,7 +200,7 @@ class Space:
         naming the file when it is missing, cut short, or holds something else, and all
         bad rows, which `drop_bad` leaves out.
         """
-        return cls.of_table(open_table(path, _PROVENANCE), None, drop_bad)
+        return cls.of_table(open_table(path, PROVENANCE), None, drop_bad)
 
     @classmethod
     def of_table(
@@ -227,6 +221,36 @@ class Space:
             return space.with_mean(table.mean)
 
 
+def save_blocks(
+    path: AnyPath, blocks: Iterable[Tensor], shape: tuple[int, int],
+    provenance: Provenance, ids: Tensor | None = None,
+) -> None:  # fmt: skip
+    """Write unit rows `(n, d)` as `Space.save` does, holding one block at a time.
+
+    `shape` is that of all blocks together; the mean is that of the rows.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in SAVED:
+        raise DataError(f"{path}: rows are saved as .safetensors or .npy files")
+    with atomic(path) as temporary:
+        if suffix == ".safetensors":
+            header = {"format": FORMAT, **asdict(provenance)}
+            return write_rows(temporary, blocks, shape, ids, header)
+        with open(temporary, "wb") as file:
+            form = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, form)
+            for rows in blocks:  # not by numpy, whose own write passes over a full disk
+                file.write(rows.cpu().contiguous().numpy().data)
+
+
+def read_blocks(table: Table, index: Tensor | None = None) -> Iterator[Space]:
+    """The usable rows `index` of a table, rising, as one small space after another."""
+    for numbers, rows in table.blocks(index):
+        yield Space(
+            rows if table.exact else scaled(rows), about(table), numbers=numbers
+        )
+
+
 def about(table: Table) -> Provenance:
     """The provenance that a file of ours tells."""
     known = (f.name for f in fields(Provenance))
@@ -244,5 +268,5 @@ def mean_of(rows: Tensor) -> Tensor:
 
 
 # The encoder's name ends up in names of files and on terminals; the rest is prose.
-_PROVENANCE: dict[str, Any] = {f"{f.name}?": str for f in fields(Provenance)}
-_PROVENANCE["encoder?"] = is_plain_text
+PROVENANCE: dict[str, Any] = {f"{f.name}?": str for f in fields(Provenance)}
+PROVENANCE["encoder?"] = is_plain_text
