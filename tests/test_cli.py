@@ -313,7 +313,7 @@ def test_debug_shows_the_traceback():
 
 
 def test_a_fault_of_ours_is_not_hidden(monkeypatch):
-    monkeypatch.setattr("v2v_lite.spaces.resolve", lambda *_: 1 / 0)
+    monkeypatch.setattr("v2v_lite.spaces.resolve_table", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["align", "minilm", "gpt"])
 

@@ -88,19 +88,25 @@ class Table:
         or, with `drop_bad`, by a RowsWarning and left out. Lengths that are not one are
         remarked on, packed bits refused.
         """
+        wanted = torch.arange(self.shape[0]) if index is None else index
         bad: dict[str, list[int]] = {}
-        kept: list[Tensor] = []
-        lengths: list[Tensor] = []
+        # Made once: what is kept of each block would lie between blocks in memory, and
+        # keep it from being used again.
+        good, lengths = (
+            torch.ones(len(wanted), dtype=torch.bool),
+            torch.empty(len(wanted)),
+        )
+        at = 0
         for numbers, rows in self.blocks(index):
-            if not kept and not self.exact:
+            if not at and not self.exact:
                 check_not_packed(rows, self.path)
-            good = torch.ones(len(rows), dtype=torch.bool)
+            here = slice(at, at + len(rows))
+            torch.linalg.vector_norm(rows, dim=1, out=lengths[here])
             for what, some in faults(rows).items():
-                good[some] = False
+                good[here][some] = False
                 bad.setdefault(what, []).extend(numbers[some].tolist())
-            kept.append(numbers[good])
-            lengths.append(torch.linalg.vector_norm(rows[good], dim=1))
-        found = torch.cat(kept) if kept else torch.arange(0)
+            at = here.stop
+        found, lengths = wanted[good], lengths[good]
         if bad:
             total = sum(map(len, bad.values()))
             many = total > FEW * (total + len(found))
@@ -110,7 +116,7 @@ class Table:
             every = sorted(i for rows in bad.values() for i in rows)
             self._warn(f"left out {len(every)}: {self.named(every)}")
         if not self.exact and len(found):
-            said = said_of_lengths(torch.cat(lengths))
+            said = said_of_lengths(lengths)
             if said and not self.header:
                 self._warn(said)
         return found
