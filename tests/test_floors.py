@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "v2v_lite"
 FLOORS = "spaces measure align vec2vec privacy teaching cli __main__".split()
-CODE_LINES = 7_950  # of the whole importable package
+CODE_LINES = 8_400  # of the whole importable package
 HEAVY = set(
     "sentence_transformers transformers datasets ipywidgets IPython matplotlib PIL "
     "scipy sklearn pandas tyro ot wordllama accelerate huggingface_hub "

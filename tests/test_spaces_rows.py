@@ -164,6 +164,10 @@ def test_rows_that_any_fit_can_use_pass():
         (varied()[[0] * 475 + [*range(25)]], "x: only 25 of 500 rows differ"),
         (varied()[[0] * 250 + [1] * 250], "x: only 2 of 500 rows differ"),
         (
+            unit(varied()[[0] * 475 + [*range(25)]] + 1e-6 * varied(500)),
+            "x: only 25 of 500 rows differ by more than rounding",
+        ),
+        (
             torch.linspace(1, 2, 50)[:, None] * varied()[:1],
             "x: the rows lie on one line",
         ),
