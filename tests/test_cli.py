@@ -143,7 +143,8 @@ def test_from_two_files_to_a_score(v2v, files, tmp_path, capsys):
 
     both = files / "source.safetensors", files / "target.safetensors"
     v2v("diagnose", out, *both, "--other-seeds", out, "--json")
-    assert json.loads(capsys.readouterr().out)["verdict"] == "failed"
+    found = json.loads(capsys.readouterr().out)  # of 60 rows a side
+    assert found["verdict"] == "undecided" and found["score"] < found["chance"]
 
 
 def test_npy_in_and_out(v2v, files, tmp_path, capsys):
