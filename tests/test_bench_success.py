@@ -1,6 +1,7 @@
 """Deep nets from random starts: turns, copies and choices, and a small table."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from scipy.stats import beta
 
 pytest.importorskip("accelerate")
 from experiments import success
-from experiments.players import DEEP, SIDES, Players, lifted, rank, world
+from experiments.players import DEEP, SIDES, Players, lifted, rank, spread, world
 
 TINY = replace(success.QUICK, pool=48)
 
@@ -98,14 +99,14 @@ def test_new_axes_are_turned_both_ways_and_old_ones_stay():
     players.seen = 2
     players.step()
     base = players.turns[0].clone()
-    success.spread(players, torch.tensor([[1], [0]]), 4, copies=2)
+    spread(players, torch.tensor([[1], [0]]), 4, copies=2)
     assert players.seen == 4 and players.size == 4
     change = players.turns[0] @ base[[1, 1, 0, 0]].mT
     assert torch.allclose(change[:, :2, :2], torch.eye(2).expand(4, 2, 2), atol=1e-5)
     assert torch.det(change[:, 2:, 2:]).sign().tolist() == [1, -1, 1, -1]
     # In the same axes: the first copy goes on as it is, the second is turned.
     base = players.turns[0].clone()
-    success.spread(players, torch.tensor([[2], [3]]), 4, copies=2)
+    spread(players, torch.tensor([[2], [3]]), 4, copies=2)
     change = players.turns[0] @ base[[2, 2, 3, 3]].mT
     same = (change - torch.eye(4)).abs().amax(dim=(1, 2)) < 1e-5
     assert same.tolist() == [True, False, True, False]
@@ -126,6 +127,14 @@ def test_the_score_alone_chooses_among_restarts():
     assert (found["chosen"]["right"], found["chosen"]["runs"]) == (1, 2)
 
 
+def test_the_best_of_several_populations_is_counted_over_all_choices():
+    right, score = [False, True, True, False, True], [0.3, 0.1, 0.7, 0.5, 0.2]
+    for m in (1, 2, 4):
+        choices = [min(c, key=score.__getitem__) for c in combinations(range(5), m)]
+        want = sum(right[i] for i in choices) / len(choices)
+        assert success.best_of(right, score, m) == pytest.approx(want, abs=1e-4)
+
+
 def test_both_worlds_have_their_own_axes():
     (x, _), (y, _) = world("real", 4)
     assert x.square().sum(1).mean().item() == pytest.approx(1.0, abs=1e-4)
@@ -137,6 +146,7 @@ def test_a_table_is_measured_once(tmp_path, monkeypatch):
     table = success.measure(TINY, tmp_path)[0]
     assert [len(row["ranks"]) for row in table["singles"]] == [4, 1, 4]
     assert [row["world"] for row in table["staged"]] == ["real", "copy"]
+    assert table["selected"]["chosen"]["runs"] == 2
     assert [s["axes"] for s in table["staged"][0]["stages"]] == [2, 3, 3]
     assert len(success.lines(table)) == 5
     assert list(SIDES) == list(Players("copy", 2, 1, 8).networks.nets.names)

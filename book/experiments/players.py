@@ -48,6 +48,7 @@ DEEP = Preset(
     OptimConfig(lr=8e-3, d_lr=8e-3, d_eps=1e-8, betas=(0.5, 0.99), batch_size=96,
                 schedule="cosine", warmup_steps=10),
 )  # fmt: skip
+DRAWS = 256  # turns that the score chooses among
 # What a pass computes when only the judges learn from it.
 JUDGED = replace(DEEP.loss, reconstruction_weight=0.0, vsp_reconstruction_weight=0.0,
                  cycle_weight=0.0, vsp_weight=0.0)  # fmt: skip
@@ -251,3 +252,41 @@ class Players:
         x, made = self.shown(self.held[0]), self.translations(self.held[0])
         rest = made - x @ (torch.linalg.pinv(x) @ made)
         return rest.square().sum(-1).mean(-1)
+
+
+# ---- restarts
+
+
+@torch.no_grad()
+def spread(players: Players, kept: Tensor, axes: int, copies: int) -> None:
+    """Go on in so many axes with `copies` of each kept net, `(seeds, keep)`.
+
+    New axes are turned at random, one of two copies with each determinant. Where there
+    are none, each net goes on as it is, beside copies with the newer half of the axes
+    turned: the best by the score of `DRAWS` untrained turns.
+    """
+    old, flat = players.seen, kept.flatten()
+    players.seen = axes
+    if axes > old:
+        players.take(flat.repeat_interleave(copies))
+        turns = players.draw(old, axes)
+        wanted = torch.ones(len(turns)).view(-1, 2)
+        wanted[:, 1] = -1  # of two neighbours one is a rotation, one a reflection
+        turns[:, old] *= (torch.det(turns) * wanted.flatten()).sign()[:, None]
+        players.turns[0] = turns @ players.turns[0]
+        return
+    players.take(flat)
+    base, drawn, scores = players.turns[0], [torch.eye(players.axes)], []
+    drawn = [drawn[0].expand_as(base)]
+    for _ in range(DRAWS if copies > 1 else 0):
+        drawn.append(players.draw(axes // 2, axes))
+        players.turns[0] = drawn[-1] @ base
+        scores.append(players.score(384, 1))
+    order = torch.zeros(1, len(flat), dtype=torch.long)
+    if scores:
+        chosen = torch.stack(scores).argsort(0)[: copies - 1] + 1
+        order = torch.cat([order, chosen])
+    turned = torch.stack(drawn)[order, torch.arange(len(flat))] @ base
+    players.turns[0] = base
+    players.take(torch.arange(len(flat)).repeat_interleave(copies))
+    players.turns[0] = turned.transpose(0, 1).flatten(0, 1)

@@ -9,6 +9,7 @@ neither train nor choose.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from v2v_lite.teaching.comparison import short
 
-from .players import DEEP, WORLDS, Players
+from .players import DEEP, WORLDS, Players, spread
 from .recheck import SIGMAS, Recheck
 from .store import Store, Task
 from .workers import run_all
@@ -31,6 +32,9 @@ PARTS = ()
 ALL = 384  # axes
 RIGHT = 2.0  # a net is right up to so many times the paired rotation's rank
 NEAR = 0.02  # ... or up to this share of the pool: a copy's rotation has rank 1
+
+
+COARSE = 0.1  # of the pool: coarsely right, where chance has half of it
 
 
 def threshold(paired: float, pool: int) -> float:
@@ -46,15 +50,17 @@ class Plan:
     singles: int = 64  # nets per world and number of axes, one run each
     restarts: int = 8  # of which one is chosen
     steps: int = 80
-    copy_axes: tuple[int, ...] = (2, 4, 8)
-    real_axes: tuple[int, ...] = (2, 4, 8, 16, 32)
+    copy_axes: tuple[int, ...] = (2, 4)
+    real_axes: tuple[int, ...] = (2, 4, 8, 16)
     seeds: int = 16  # staged ones
+    populations: int = 1  # per seed; one more is --set populations=2
     #: axes, nets per seed, steps, how many nets are kept; see `Staged`.
     stages: tuple[tuple[int, int, int, int], ...] = (
         (2, 16, 70, 4), (3, 8, 60, 4), (4, 8, 60, 4), (5, 8, 50, 4), (6, 8, 50, 4),
         (8, 8, 50, 4), (8, 8, 50, 2), (8, 8, 50, 2), (8, 8, 50, 1),
     )  # fmt: skip
-    copy_stages: int = 3  # the first so many, for the copy
+    copy_stages: int = 3  # the first so many for the copy, with fewer seeds
+    copy_seeds: int = 4
     whole: int = 4  # nets in all axes
     whole_steps: int = 40
 
@@ -62,6 +68,7 @@ class Plan:
 FULL = Plan()
 QUICK = Plan(
     pool=64, singles=4, restarts=2, steps=2, copy_axes=(2,), real_axes=(2,), seeds=2,
+    copy_seeds=2,
     stages=((2, 4, 2, 2), (3, 4, 2, 1), (3, 4, 2, 1)), whole=1, whole_steps=1,
 )  # fmt: skip
 
@@ -115,8 +122,7 @@ class Staged(Task):
     A stage (axes, nets, steps, kept) begins with copies of the nets that the stage
     before has kept. Where it shows new axes, each copy has these turned at random, with
     as many rotations as reflections. Where it does not, each kept net goes on as it is,
-    beside copies whose newer half of the axes is turned: the best by the score of
-    `DRAWS` turns, none of them trained.
+    beside copies whose newer half of the axes is turned: see `spread`.
     """
 
     DATASETS: ClassVar = DATASETS
@@ -124,11 +130,13 @@ class Staged(Task):
     seeds: int
     stages: tuple[tuple[int, int, int, int], ...]
     pool: int
+    population: int  # seeds the draws; a restart of everything
 
     def run(self, work: Path) -> dict:
         begun, rows = time.process_time(), []
         axes, nets = self.stages[-1][0], self.stages[0][1]
-        players = Players(self.world, axes, self.seeds * nets, self.pool)
+        size = self.seeds * nets
+        players = Players(self.world, axes, size, self.pool, self.population)
         players.seen, kept = self.stages[0][0], None
         for axes, nets, steps, keep in self.stages:
             if kept is not None:
@@ -149,39 +157,6 @@ class Staged(Task):
         return {"stages": rows, "seconds": short(time.process_time() - begun)}
 
 
-DRAWS = 256
-
-
-@torch.no_grad()
-def spread(players: Players, kept: Tensor, axes: int, copies: int) -> None:
-    """Begin a stage of `Staged`: `copies` of each kept net, `(seeds, keep)`."""
-    old, flat = players.seen, kept.flatten()
-    players.seen = axes
-    if axes > old:
-        players.take(flat.repeat_interleave(copies))
-        turns = players.draw(old, axes)
-        wanted = torch.ones(len(turns)).view(-1, 2)
-        wanted[:, 1] = -1  # of two neighbours one is a rotation, one a reflection
-        turns[:, old] *= (torch.det(turns) * wanted.flatten()).sign()[:, None]
-        players.turns[0] = turns @ players.turns[0]
-        return
-    players.take(flat)
-    base, drawn, scores = players.turns[0], [torch.eye(players.axes)], []
-    drawn = [drawn[0].expand_as(base)]
-    for _ in range(DRAWS if copies > 1 else 0):
-        drawn.append(players.draw(axes // 2, axes))
-        players.turns[0] = drawn[-1] @ base
-        scores.append(players.score(384, 1))
-    order = torch.zeros(1, len(flat), dtype=torch.long)
-    if scores:
-        chosen = torch.stack(scores).argsort(0)[: copies - 1] + 1
-        order = torch.cat([order, chosen])
-    turned = torch.stack(drawn)[order, torch.arange(len(flat))] @ base
-    players.turns[0] = base
-    players.take(torch.arange(len(flat)).repeat_interleave(copies))
-    players.turns[0] = turned.transpose(0, 1).flatten(0, 1)
-
-
 def shorts(values: Tensor) -> list[float]:
     """Numbers of a result file."""
     return [short(v) for v in values.tolist()]
@@ -192,12 +167,14 @@ def shorts(values: Tensor) -> list[float]:
 
 def tasks_of(plan: Plan) -> dict[str, Task]:
     """All tasks by name, the real pair first."""
-    stages = {"real": plan.stages, "copy": plan.stages[: plan.copy_stages]}
+    short_plan = plan.copy_seeds, plan.stages[: plan.copy_stages]
+    staged = {"real": (plan.seeds, plan.stages), "copy": short_plan}
     axes = {"real": (*plan.real_axes, ALL), "copy": plan.copy_axes}
     found: dict[str, Task] = {}
     for world in reversed(WORLDS):
-        staged = Staged(world, plan.seeds, stages[world], plan.pool)
-        found[f"{world} staged"] = staged
+        for p in range(plan.populations if world == "real" else 1):
+            task = Staged(world, *staged[world], plan.pool, p)
+            found[f"{world} staged {p}"] = task
         for k in axes[world]:
             size = plan.whole if k == ALL else plan.singles
             steps = plan.whole_steps if k == ALL else plan.steps
@@ -217,15 +194,33 @@ def measure(
         about = {"world": name.split()[0], **row}
         if "stages" in row:
             for stage in row["stages"]:
-                bar = threshold(stage["paired"], plan.pool)
-                chosen = sum(ranks[0] <= bar for ranks in stage["kept"])
-                stage["chosen"] = rate(chosen, plan.seeds)
+                stage |= judged(stage["kept"], stage["score"], stage["paired"], plan)
             staged.append(about)
         else:
             axes = tasks[name].axes
             singles.append({"axes": axes, **about, **rates(row, plan)})
     about = asdict(plan) | {"right": RIGHT, "preset": asdict(DEEP)}
-    return {"problem": about, "singles": singles, "staged": staged}, []
+    real = [row["stages"][-1] for row in staged if row["world"] == "real"]
+    kept, score = ([sum(z, []) for z in zip(*(r[n] for r in real), strict=True)]
+                   for n in ("kept", "score"))  # fmt: skip
+    best = [min(range(len(s)), key=s.__getitem__) for s in score]
+    kept, score = ([[z[i]] for z, i in zip(part, best, strict=True)]
+                   for part in (kept, score))  # fmt: skip
+    selected = judged(kept, score, real[0]["paired"], plan) | {"kept": kept}
+    return {
+        "problem": about, "singles": singles, "staged": staged, "selected": selected,
+    }, []  # fmt: skip
+
+
+def judged(kept: list, score: list, paired: float, plan: Plan) -> dict:
+    """How many seeds' first net is right, and coarsely right."""
+    bars = {"chosen": threshold(paired, plan.pool), "coarse": COARSE * plan.pool}
+    found, some = {}, [m for m in (2, 4, 8) if m <= len(kept)]
+    for name, bar in bars.items():
+        right = [ranks[0] <= bar for ranks in kept]
+        best = {m: best_of(right, [s[0] for s in score], m) for m in some}
+        found[name] = rate(sum(right), len(right)) | {"best_of": best}
+    return found
 
 
 def rates(row: dict, plan: Plan) -> dict:
@@ -239,6 +234,17 @@ def rates(row: dict, plan: Plan) -> dict:
     if best:
         found["chosen"] = rate(sum(right[i] for i in best), len(best))
     return found
+
+
+def best_of(right: Sequence[bool], score: Sequence[float], m: int) -> float:
+    """Share of all choices of m populations whose lowest score belongs to a right one.
+
+    >>> round(best_of([True, False, False], [0.0, 1.0, 2.0], 2), 3)
+    0.667
+    """
+    order, n = sorted(range(len(right)), key=score.__getitem__), len(right)
+    ways = [math.comb(n - 1 - i, m - 1) for i, k in enumerate(order) if right[k]]
+    return short(sum(ways) / math.comb(n, m))
 
 
 def rate(right: int, runs: int) -> dict:
@@ -263,7 +269,8 @@ def lines(table: dict) -> list[str]:
         ranks = sorted(kept[0] for kept in end["kept"])
         seen = f"ranks {ranks[0]:.0f} to {ranks[-1]:.0f}, paired {end['paired']}"
         text.append(f"{row['world']:5} staged to {end['axes']}: "
-                    f"{in_words(end['chosen'])}, {seen}")  # fmt: skip
+                    f"{in_words(end['chosen'])}, {seen}; "
+                    f"coarsely {in_words(end['coarse'])}")  # fmt: skip
     return text
 
 
