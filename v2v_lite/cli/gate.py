@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..measure.search import MixedIndex
+    from ..spaces import Space
 
 __all__ = ["Gate"]
 
@@ -78,9 +79,7 @@ class Gate(base.Command):
         lines = [f"{found['verdict']} ({about})", *found.pop("lines")]
         return base.Result({**data, **found}, lines, int(found["verdict"] != "serves"))
 
-    def _rows(
-        self, model: v2v.align.Translator
-    ) -> tuple[v2v.spaces.Space, v2v.spaces.Space, v2v.spaces.Space | None]:
+    def _rows(self, model: v2v.align.Translator) -> tuple[Space, Space, Space | None]:
         # Queries, documents, and native rows: of the same documents, or of others.
         import torch
 
@@ -111,9 +110,8 @@ class Gate(base.Command):
         return queries, documents, native
 
     def _judge(
-        self, queries: v2v.spaces.Space, documents: v2v.spaces.Space,
-        translated: Tensor, native: v2v.spaces.Space,
-    ) -> dict[str, Any]:  # fmt: skip
+        self, queries: Space, documents: Space, translated: Tensor, native: Space
+    ) -> dict[str, Any]:
         # With the native index there is nothing to guess.
         import torch
         from torch.nn.functional import pad
@@ -135,15 +133,16 @@ class Gate(base.Command):
         )
         (recall, ndcg), plain = data["translated"].values(), data["untranslated"]
         gap = abs(mixed.after.mean - (mixed.fair or mixed.after).mean)
-        least, most = (self.min_recall, self.min_ndcg), self.share_within
+        checks = (
+            ("recall", recall.mean, self.min_recall, 1),
+            ("nDCG", ndcg.mean, self.min_ndcg, 1),
+            ("distance from the fair share", gap, self.share_within, -1),
+        )
         failed = [
             f"{name} = {value:.3f}, the threshold is {threshold}"
-            for name, value, threshold, passed in (
-                ("recall", recall.mean, least[0], recall.mean >= least[0]),
-                ("nDCG", ndcg.mean, least[1], ndcg.mean >= least[1]),
-                ("distance from the fair share", gap, most, gap <= most),
-            ) if not passed
-        ]  # fmt: skip
+            for name, value, threshold, sign in checks
+            if sign * value < sign * threshold
+        ]
         lines = [
             f"recall {recall} · nDCG {ndcg} · untranslated: recall {plain['recall']} · "
             f"chance {k / native.n:.4f}",
@@ -155,9 +154,8 @@ class Gate(base.Command):
                 "mixed": asdict(mixed), "lines": lines}  # fmt: skip
 
     def _guess(
-        self, model: v2v.align.Translator, queries: v2v.spaces.Space,
-        documents: v2v.spaces.Space, translated: Tensor,
-        native: v2v.spaces.Space | None,
+        self, model: v2v.align.Translator, queries: Space, documents: Space,
+        translated: Tensor, native: Space | None,
     ) -> dict[str, Any]:  # fmt: skip
         # What can be known without the native index; it is never enough for a yes.
         from ..measure.search import mixed_index
@@ -176,11 +174,13 @@ class Gate(base.Command):
         return {"verdict": verdict, **data, **found, "lines": lines}
 
 
-def _others(rows: v2v.spaces.Space, asked: v2v.spaces.Space) -> Tensor:
+def _others(rows: Space, asked: Space) -> Tensor:
     """The numbers of the rows whose texts, by their ids, are not among those asked."""
     import torch
 
-    if rows.ids is None or asked.ids is None:
+    # Without an encoder's name, ids may be anybody's numbers and say nothing of texts.
+    named = "unknown" not in (rows.name, asked.name)
+    if not named or rows.ids is None or asked.ids is None:
         return torch.arange(rows.n)
     return (~torch.isin(rows.ids, asked.ids)).nonzero().flatten()
 
