@@ -58,12 +58,15 @@ def test_a_good_translator_serves_and_a_random_one_does_not(v2v, models, files, 
     mean = sum(hits) / len(hits)
     assert found["translated"]["recall"]["mean"] == pytest.approx(mean, abs=1e-4)
     assert found["untranslated"]["recall"]["mean"] < 0.05 < 0.2 < mean
+    paired = found["with_pairs"]  # of fewer pairs than the translator's, all the same
+    assert 0.1 < paired["recall"]["mean"] < mean
 
     words = asked(files, models / "random", pairs="p")
     found = result(v2v, capsys, *words, expect=1)
     assert found["verdict"] == "does not serve"
-    assert any("recall" in why and "0.5" in why for why in found["failed"])
+    assert any("recall" in why and "0.3" in why for why in found["failed"])
     assert found["translated"]["recall"]["mean"] < 0.05
+    assert found["with_pairs"] == paired  # which asks no translator
 
 
 def test_a_threshold_decides(v2v, models, files, capsys):
