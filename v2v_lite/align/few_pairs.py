@@ -9,6 +9,9 @@ $$ C_{pairs} = \frac1n \sum_k x_{i_k} y_{j_k}^\top , $$
 but a noisy one: its error falls as $1 / \sqrt n$. So it is added, in every round, to
 the plan's moment with the weight $n / n_0$, as if the plan were worth $n_0$ pairs, and
 to the start likewise.
+
+The two constants were set while watching scores of MiniLM to WordLlama, 4,096 unpaired
+rows a side and 20 to 1,000 pairs, on 2,048 training texts that no fit saw.
 """
 
 from __future__ import annotations
@@ -52,6 +55,7 @@ def check_pairs(pairs: Pairs, n: int, m: int) -> tuple[Tensor, Tensor]:
     return i.long(), j.long()
 
 
+# How many pairs a plan, and a start without pairs, are worth.
 PLAN_PAIRS, START_PAIRS = 1500, 20
 
 
