@@ -19,7 +19,7 @@ def quick(monkeypatch):
 
     def config(start, n_init, phases):
         return selflearn.SelfLearnConfig(
-            anchors, grow, start, phases, shrinkage_rows=500, n_init=n_init
+            anchors, phases, 500, n_init=n_init, start=start, grow=grow
         )
 
     monkeypatch.setattr(growth, "PHASES", (phase,) * 3)

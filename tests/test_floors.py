@@ -17,7 +17,8 @@ FLOORS = "spaces measure align vec2vec privacy teaching cli __main__".split()
 CODE_LINES = 9_000  # of the whole importable package, all open issues included
 HEAVY = set(
     "sentence_transformers transformers datasets ipywidgets IPython matplotlib PIL "
-    "scipy sklearn pandas tyro ot wordllama accelerate huggingface_hub".split()
+    "scipy sklearn pandas tyro ot wordllama accelerate huggingface_hub "
+    "pyarrow faiss".split()
 )
 FILES = sorted(LIBRARY.rglob("*.py"))
 NAMES = [path.relative_to(LIBRARY).as_posix() for path in FILES]

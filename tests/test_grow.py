@@ -154,7 +154,7 @@ def small_config(start):
         for _ in "ab"
     )
     anchors = AnchorConfig(n_runs=3, sample_size=300, n_clusters=5, n_init=20)
-    return SelfLearnConfig(anchors, SMALL, start, phases, shrinkage_rows=60, n_init=2)
+    return SelfLearnConfig(anchors, phases, 60, n_init=2, start=start, grow=SMALL)
 
 
 def test_self_learning_starts_from_what_was_grown():

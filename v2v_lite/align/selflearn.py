@@ -98,12 +98,12 @@ class SelfLearnConfig:
     """
 
     anchors: AnchorConfig = field(default_factory=AnchorConfig)
-    grow: GrowConfig = field(default_factory=GrowConfig)
-    start: Literal["anchors", "grown", "best"] = "anchors"
     phases: tuple[Phase, ...] = PHASES
     shrinkage_rows: float = 12_000
     sinkhorn_iters: int = 6
     n_init: int = 2
+    start: Literal["anchors", "grown", "best"] = "anchors"
+    grow: GrowConfig = field(default_factory=GrowConfig)
 
     def __post_init__(self) -> None:
         check_minima(self, sinkhorn_iters=1, n_init=1, shrinkage_rows=1e-6)

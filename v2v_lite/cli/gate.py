@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import v2v_lite as v2v
 
-from . import base
+from . import base, unseen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,6 +70,7 @@ class Gate(base.Command):
             raise base.UsageError(f"{few} of a mixed index need {4 * self.k}")
         sizes = {"queries": queries.n, "documents": documents.n}
         data = {"folder": self.folder, "k": self.k, **sizes}
+        unseen.warn_of(model, documents)
         translated = model.translate(documents)
         if self.pairs and native:
             found = self._judge(queries, documents, translated, native)
