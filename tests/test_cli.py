@@ -57,7 +57,8 @@ def test_help_lists_the_commands_and_does_not_import_torch():
     call = [sys.executable, "-c", code]
     done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.count("0 False\n") == 3, done.stdout + done.stderr
-    names = "demo align train translate score diagnose attack defend encode data doctor"
+    names = "demo align train translate score diagnose rehearse gate attack defend "
+    names += "encode data doctor"
     assert all(name in done.stdout for name in names.split())
 
 

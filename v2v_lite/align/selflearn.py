@@ -22,7 +22,7 @@ keeps what all of them say, and the batches' own accidents cancel.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -31,11 +31,15 @@ from tqdm.auto import tqdm
 from ..spaces.files import ConfigError
 from ..spaces.rows import unit
 from .anchors import AnchorConfig, find_anchors
-from .base import Clock, check_minima
+from .base import Clock, Rows, as_space, check_minima
+from .few_pairs import Pairs, check_pairs, pair_moment, start_with
 from .grow import GrowConfig, grow
 from .linalg import sample_rows, whitening
 from .linear import Learned, LinearTranslator
 from .sinkhorn import reduced_precision_matmul, scalings
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = [
     "PHASES", "Phase", "SelfLearn", "SelfLearnConfig", "SharedSubspace",
@@ -140,6 +144,22 @@ class SelfLearn(LinearTranslator):
     def __init__(self, config: SelfLearnConfig | None = None) -> None:
         super().__init__()
         self.config = config or SelfLearnConfig()
+        self._pairs = check_pairs(((), ()), 0, 0)
+
+    def fit(
+        self, source: Rows, target: Rows, *, seed: int = 0, progress: bool = False,
+        pairs: Pairs | None = None,
+    ) -> Self:  # fmt: skip
+        """Learn from unpaired rows, and from `pairs` (i, j) where some are known.
+
+        Row i[k] of the source `(n, d_s)` and row j[k] of the target `(m, d_t)` are of
+        one text (`few_pairs`). Else as `Translator.fit`.
+        """
+        source, target = as_space(source, "source"), as_space(target, "target")
+        self._pairs = check_pairs(
+            ((), ()) if pairs is None else pairs, source.n, target.n
+        )
+        return super().fit(source, target, seed=seed, progress=progress)
 
     def _learn(self, x: Tensor, y: Tensor, seed: int, progress: bool) -> Learned:
         c, generator = self.config, Generator().manual_seed(seed)
@@ -152,6 +172,7 @@ class SelfLearn(LinearTranslator):
         total = sum(iters[start] + sum(p.n_iter for p in early) for start in starts)
         white_x, white_y = (whitening(z, c.shrinkage_rows / len(z)) for z in (x, y))
         u, v = x @ white_x, y @ white_y
+        moment, n_pairs = pair_moment(u, v, self._pairs)
         total += last.n_iter if last else 0
         with tqdm(total=total, desc=self.name, disable=not progress) as bar:
             runs = []
@@ -159,10 +180,13 @@ class SelfLearn(LinearTranslator):
                 clock = Clock()
                 sides = x, y, white_x, white_y
                 shared, objective, detail = self._start(start, *sides, generator, bar)
+                if moment is not None:
+                    cross = (shared.u * shared.s) @ shared.v.T
+                    shared = SharedSubspace.of(start_with(cross, moment, n_pairs))
                 stages = [clock.stage(start, objective, **detail)]
                 for k, phase in enumerate(early, 1):
                     shared, objective = self_learn(
-                        u, v, shared, phase, c.sinkhorn_iters, generator, bar
+                        u, v, shared, phase, c.sinkhorn_iters, generator, bar, moment
                     )
                     stages.append(clock.stage(f"self-learn {k}", objective))
                 runs.append((stages[-1].objective, shared, stages))
@@ -170,7 +194,7 @@ class SelfLearn(LinearTranslator):
             if last is None:
                 return translation_matrix(white_x, shared), stages
             clock, settings = Clock(), (last, c.sinkhorn_iters, generator)
-            shared, objective = self_learn(u, v, shared, *settings, bar)
+            shared, objective = self_learn(u, v, shared, *settings, bar, moment)
             stages.append(clock.stage(f"self-learn {len(c.phases)}", objective))
         strengths = disattenuated_strengths(u, v, shared, *settings)
         return translation_matrix(white_x, shared, strengths), stages
@@ -193,12 +217,13 @@ class SelfLearn(LinearTranslator):
 
 def self_learn(
     x: Tensor, y: Tensor, shared: SharedSubspace, phase: Phase, sinkhorn_iters: int,
-    generator: Generator, bar: tqdm | None = None,
+    generator: Generator, bar: tqdm | None = None, moment: Tensor | None = None,
 ) -> tuple[SharedSubspace, float]:  # fmt: skip
     """Rounds of project, match, learn on whitened rows `(n, d_s)` and `(m, d_t)`.
 
-    Returns the new shared directions and the objective: the mean over the last round's
-    plan of the features' cosine, tr(P' phi psi').
+    `moment` `(d_s, d_t)` is added to each round's cross moment (`few_pairs`). Returns
+    the new shared directions and the objective: the mean over the last round's plan of
+    the features' cosine, tr(P' phi psi').
     """
     bar = tqdm(disable=True) if bar is None else bar
     average: Tensor | None = None
@@ -219,6 +244,7 @@ def self_learn(
             if number == phase.n_iter - 1:
                 pulled = kernel @ (psi * b[:, None])
                 objective = (phi * a[:, None] * pulled).sum().item()
+        cross = cross if moment is None else cross + moment
         cross /= cross.norm()
         if average is not None:
             cross = phase.ema_decay * average + (1 - phase.ema_decay) * cross

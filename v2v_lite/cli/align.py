@@ -11,6 +11,7 @@ from typing import Any, Literal
 import v2v_lite as v2v
 
 from . import base, unseen
+from .known import PairFiles, with_pairs
 
 __all__ = ["Align", "Diagnose", "Fit", "Score", "Translate", "best_of"]
 
@@ -101,6 +102,9 @@ class Align(Fit):
     # Where selflearn starts: anchors, the grown game (chapter 12), or the best of both
     # by its objective, which takes twice the time.
     start: Literal["anchors", "grown", "best"] = "anchors"
+    # For selflearn, known pairs: two files, row i of both the same text. Their rows are
+    # fitted with the others.
+    pairs: PairFiles = None
 
     def run(self) -> base.Result:
         base.at_least_one(seeds=self.seeds)
@@ -115,12 +119,17 @@ class Align(Fit):
     ) -> base.Result:  # fmt: skip
         pair, fitted = self.pair(*sides[:2]), sides[:2]
         self.keep_results(out, pair)
+        known: dict[str, Any] = {}
+        if self.pairs is not None:
+            if method is not v2v.align.SelfLearn:
+                raise base.UsageError(f"--pairs: {self.method} learns from none")
+            sides[:2], known["pairs"] = with_pairs(sides[:2], self.pairs)
         sides = [base.to_device(side, self.device) for side in sides]
         models = []
         for seed in range(self.seed, self.seed + self.seeds):
             base.echo(f"fitting {self.method}, seed {seed}")
             model = method(*options)
-            model.fit(*sides[:2], seed=seed, progress=base.interactive())
+            model.fit(*sides[:2], seed=seed, progress=base.interactive(), **known)
             models.append(model)
         models[0].save(out)  # an interrupted diagnosis must not cost the fit
         unseen.keep_rows(out, (self.source, self.target), *fitted)

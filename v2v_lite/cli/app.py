@@ -1,7 +1,7 @@
 """From the words on the command line to a command, and from errors to exit codes.
 
-0 done · 1 `doctor` found something broken · 2 the input cannot be used, said in one
-line · 130 interrupted.
+0 done · 1 `doctor` found something broken, or `gate` says no · 2 the input cannot be
+used, said in one line · 130 interrupted.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from .base import Command, UsageError, echo, emit, safe_streams
 from .data import Data, Encode
 from .demo import Demo
 from .doctor import Doctor, advice
+from .gate import Gate
+from .rehearse import Rehearse
 
 __all__ = ["main", "parse"]
 
@@ -30,7 +32,8 @@ ABOUT = "Translate embeddings between encoders without a single pair."
 TYRO: Any = {"prog": "v2v", "description": ABOUT,
              "config": (tyro.conf.OmitSubcommandPrefixes,)}  # fmt: skip
 # And `train`, whose class is imported, with torch, where it is asked for.
-COMMANDS = Demo, Align, Translate, Score, Diagnose, Attack, Defend, Encode, Data, Doctor
+COMMANDS = (Demo, Align, Translate, Score, Diagnose, Rehearse, Gate, Attack, Defend,
+            Encode, Data, Doctor)  # fmt: skip
 NAMES = {kind.__name__.lower() for kind in COMMANDS}
 NAMES |= {"train", "attributes", "inversion", "show", "make"}
 OLD_WORDS = {"bench": "`make bench NAME=...`, in a checkout",

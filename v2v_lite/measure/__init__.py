@@ -4,9 +4,18 @@ from .estimate import Estimate
 from .neighbors import csls_topk, mean_topk, mutual_pairs, topk
 from .nulls import Similarity
 from .retrieval import Score, score
+from .search import (
+    Calibration,
+    MixedIndex,
+    mixed_index,
+    mixed_topk,
+    ndcg_at,
+    recall_at,
+)
 from .similarity import MEASURES, compare
 
 __all__ = [
-    "MEASURES", "Estimate", "Score", "Similarity", "compare", "csls_topk", "mean_topk",
-    "mutual_pairs", "score", "topk",
+    "MEASURES", "Calibration", "Estimate", "MixedIndex", "Score", "Similarity",
+    "compare", "csls_topk", "mean_topk", "mixed_index", "mixed_topk", "mutual_pairs",
+    "ndcg_at", "recall_at", "score", "topk",
 ]  # fmt: skip
