@@ -35,7 +35,7 @@ __all__ = ["JUDGED", "JudgeConfig", "judge_direction", "trained_judges"]
 
 # A growth that trained judges can afford: fewer hypotheses and rows. Judges lag behind
 # the maps, so there are twice the steps of half the size.
-JUDGED = GrowConfig(n_children=4, n_steps=100, batch_size=256, lr=0.05)
+JUDGED = GrowConfig(n_children=4, n_steps=100, batch_size=256, lr=0.05, beam_size=6)
 # No norm: a judge lives for a stage, and R1 keeps it smooth.
 PLAIN = NetConfig(norm="none", dropout=0.0, residual=False)
 
