@@ -57,10 +57,10 @@ class JudgeConfig:
     game: str = "least_squares"
     r1: float = 0.05
     r1_every: int = 3
-    lr: float = 4e-3
-    n_steps: int = 2
+    lr: float = 6e-3
+    n_steps: int = 4
     n_warmup: int = 30
-    batch_size: int = 96
+    batch_size: int = 48
 
     def __post_init__(self) -> None:
         check_minima(self, depth=2, batch_size=2, lr=1e-9, r1=0, n_warmup=0)
