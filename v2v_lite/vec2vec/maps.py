@@ -5,6 +5,9 @@ more than that: the singular values of its map $M = U \sigma V^\top$ say how far
 direction is shared. The nets start from the rotation $UV^\top$, the discriminators see
 rows filtered by $\sigma$ (`nets.SpectralFilter`), and translations can be scaled by it
 (`result.output_matrices`).
+
+A grown map (`align.grow`) is of a few leading axes, and filters made of it would show
+the discriminators nothing else. So one phase of self-learning from it comes first.
 """
 
 from __future__ import annotations
