@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv assets book site test demo bench execute stamp lint api clean
+.PHONY: help venv assets book site test demo bench gpu execute stamp lint api clean
 
 help:  ## list the targets
 	@echo "v2v_lite: a textbook that runs. Targets:"
@@ -70,6 +70,10 @@ bench: $(READY)  ## measure a costly table: NAME=align [QUICK=1] [RECHECK=1] [ON
 	@PYTHONPATH=book $(PY) -m experiments $(NAME) --jobs $(JOBS) \
 	    $(if $(QUICK),--quick) $(if $(RECHECK),--recheck) $(if $(WRITE),--write) \
 	    $(if $(ONLY),--only $(ONLY)) $(foreach S,$(SET),--set '$(S)')
+
+gpu: $(READY)  ## measure what a CUDA GPU gives, MINUTES=8 at most; DRY=1 tries it without
+	@PYTHONPATH=book $(PY) -m experiments.gpu $(if $(MINUTES),--minutes $(MINUTES)) \
+	    $(if $(DRY),--dry-run) $(if $(WORK),--work $(WORK))
 
 execute: $(READY)  ## run the notebooks and write their outputs in place
 	@echo "== execute: running $(or $(NOTEBOOKS),all notebooks) in place"

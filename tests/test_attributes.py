@@ -68,7 +68,7 @@ def test_labels_are_read_from_json_and_from_csv(tmp_path):
     found = read_described(tmp_path / "labels.json")
     assert found == (Label("a", "Apples", "Fruit."), Label("b", "b", "Boats."))
     csv = 'id,label\n1,"Film, TV: Moving, pictures."\n2,Sports: Games.\n'
-    (tmp_path / "labels.csv").write_text(csv)
+    (tmp_path / "labels.csv").write_text(csv, encoding="utf-8-sig")  # as Excel does
     film, sports = read_described(tmp_path / "labels.csv")
     assert film == Label("Film, TV", "Film, TV", "Moving, pictures.")
     assert sports == Label("Sports", "Sports", "Games.")

@@ -14,6 +14,7 @@ from experiments import (
     align,
     defences,
     geometry,
+    growth,
     imports,
     inversion,
     judges,
@@ -24,9 +25,11 @@ from experiments import (
     run,
     similarity,
     step,
+    success,
     vec2vec,
 )
 from experiments.cases import make
+from experiments.players import Players
 from experiments.victims import victim_data
 from v2v_lite.align import METHODS
 from v2v_lite.align.base import centred
@@ -90,6 +93,17 @@ def test_ablations_come_back():
     _, _, maps, paired = ablations.fixtures(replace(ablations.FULL, seeds=1))
     assert paired == pytest.approx(table["paired"], rel=0.01)
     assert len(maps) == 1
+
+
+def test_success_comes_back():
+    table = stored("success")["table"]
+    row = next(r for r in table["singles"] if (r["world"], r["axes"]) == ("real", 4))
+    found = Players("real", 4, nets=1, pool=table["problem"]["pool"]).paired()[0]
+    assert found == pytest.approx(row["paired"], rel=1e-3)
+    for stage in table["staged"][0]["stages"]:
+        bar = success.threshold(stage["paired"], table["problem"]["pool"])
+        right = [ranks[0] <= bar for ranks in stage["kept"]]
+        assert success.rate(sum(right), len(right)).items() <= stage["chosen"].items()
 
 
 def test_privacy_comes_back():
@@ -185,6 +199,13 @@ def test_recheck_of_ablations(tmp_path, monkeypatch):
     assert agree_or_not("ablations", tmp_path).agrees
 
 
+def test_recheck_of_success(tmp_path, monkeypatch):
+    rows = stored("success")["table"]["singles"]
+    row = next(r for r in rows if (r["world"], r["axes"]) == ("real", 2))
+    monkeypatch.setattr(success.Single, "run", lambda self, work: row)
+    assert agree_or_not("success", tmp_path).agrees
+
+
 def test_recheck_of_losses(tmp_path, monkeypatch):
     cases = stored("losses")["table"]["cases"]
     assert [c.name for c in losses.cases(losses.FULL)] == list(cases)
@@ -207,6 +228,12 @@ def test_recheck_of_geometry(tmp_path, monkeypatch):
     kept = stored("geometry")["table"]["alignability"]["cases"][0]
     monkeypatch.setattr(geometry.Case, "run", lambda self, work: kept)
     assert agree_or_not("geometry", tmp_path).agrees
+
+
+def test_recheck_of_growth(tmp_path, monkeypatch):
+    kept = stored("growth")["table"]["main"][0]
+    monkeypatch.setattr(growth.Growth, "run", lambda self, work: kept)
+    assert agree_or_not("growth", tmp_path).agrees
 
 
 def test_recheck_of_platonic(tmp_path):

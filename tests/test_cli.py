@@ -143,7 +143,8 @@ def test_from_two_files_to_a_score(v2v, files, tmp_path, capsys):
 
     both = files / "source.safetensors", files / "target.safetensors"
     v2v("diagnose", out, *both, "--other-seeds", out, "--json")
-    assert json.loads(capsys.readouterr().out)["verdict"] == "failed"
+    found = json.loads(capsys.readouterr().out)  # of 60 rows a side
+    assert found["verdict"] == "undecided" and found["score"] < found["chance"]
 
 
 def test_npy_in_and_out(v2v, files, tmp_path, capsys):
@@ -313,7 +314,7 @@ def test_debug_shows_the_traceback():
 
 
 def test_a_fault_of_ours_is_not_hidden(monkeypatch):
-    monkeypatch.setattr("v2v_lite.spaces.resolve", lambda *_: 1 / 0)
+    monkeypatch.setattr("v2v_lite.spaces.resolve_table", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["align", "minilm", "gpt"])
 

@@ -24,6 +24,7 @@ def files(tmp_path_factory):
     """Rows of two spaces, and a translator between them."""
     folder = tmp_path_factory.mktemp("files")
     a, b = np.random.default_rng(0).normal(size=(2, 600, 8)).astype(np.float32)
+    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
     np.save(folder / "a.npy", a)
     np.save(folder / "b.npy", b)
     METHODS["mean"]().fit(a, b).save(folder / "m")

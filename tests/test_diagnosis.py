@@ -5,6 +5,8 @@ import torch
 
 from v2v_lite.align import Procrustes, RandomRotation, diagnose
 from v2v_lite.align.diagnosis import combined_score, label_of, nearest_neighbor_score
+from v2v_lite.align.linalg import principal_axes
+from v2v_lite.align.linear import LinearTranslator
 from v2v_lite.spaces import DataError, Space, load, unit, unpaired
 
 
@@ -91,3 +93,72 @@ def test_any_function_of_rows_can_be_diagnosed(split, good):
     sides = split.unseen()
     found = diagnose(lambda rows: good.translate(rows), *sides, n=300)
     assert found == diagnose(good, *sides, n=300)
+
+
+# ---- chance
+
+
+def test_words_need_more_than_chance():
+    aligned, undecided = (0.9, 0.8), [(0.5, 0.6), (0.2, 0.6), (0.36, 0.38)]
+    assert label_of(*aligned) == "aligned" and label_of(0.2, 0.3) == "failed"
+    assert {label_of(*pair) for pair in undecided} == {"undecided"}
+    assert label_of(0.4, 0.2) == "partial"
+
+
+def unrelated(n, d, seed, clusters):
+    """An elliptical cloud, or clusters of such, with nothing to do with any other."""
+    g = torch.Generator().manual_seed(seed)
+    spectrum = (1 + torch.arange(d)) ** -(1.2 * torch.rand(1, generator=g))
+    rows = torch.randn(n, d, generator=g)
+    if clusters:
+        centres = 2 * torch.randn(clusters, d, generator=g)
+        rows += centres[torch.randint(clusters, (n,), generator=g)]
+    turn = torch.linalg.qr(torch.randn(d, d, generator=g))[0] if d < 400 else None
+    rows = rows * spectrum
+    return Space.of(rows if turn is None else rows @ turn)
+
+
+def spectral_map(source, target):
+    """Axis to axis by variance, signs by skewness: what the spectra alone allow."""
+    axes = []
+    for space in (source, target):
+        x = unit(space.vectors - space.mean)
+        a = principal_axes(x.T @ x)[:, : min(source.d, target.d)]
+        axes.append(a * ((x @ a) ** 3).mean(0).sign())
+    return LinearTranslator.from_map(axes[0] @ axes[1].T, source, target)
+
+
+def test_unrelated_rows_are_not_called_aligned():
+    """The held-out tenth of 400 to 1,200 rows; the score alone is fooled."""
+    fooled, wrong, sizes = 0, 0, [(8, 16), (31, 64), (64, 24), (12, 100)]
+    for seed in range(16):
+        n, (d_s, d_t) = (40, 80, 120)[seed % 3], sizes[seed % len(sizes)]
+        clusters = 0 if seed % 3 else 5 + seed
+        a = unrelated(2 * n, d_s, 2 * seed, clusters)
+        b = unrelated(2 * n, d_t, 2 * seed + 1, clusters)
+        first, last = slice(n), slice(n, None)
+        model = spectral_map(a.take(first).with_mean(), b.take(first).with_mean())
+        found = diagnose(model, a.take(last), b.take(last))
+        fooled += label_of(found.score) == "aligned"
+        wrong += found.verdict == "aligned"
+        assert -1 <= found.closeness <= 2
+    assert fooled >= 2 and wrong == 0, (fooled, wrong)
+
+
+def test_a_right_map_is_still_found_on_few_hundred_rows(split, good):
+    source, target = (side.take(slice(600)) for side in split.unseen())
+    found = diagnose(good, source, target)
+    assert found.verdict == "aligned" and 0.2 < found.chance < 0.42
+    few = diagnose(good, source.take(slice(60)), target.take(slice(60)))
+    assert few.verdict == "undecided" and "60 rows a side are too few" in few.line()
+    same = diagnose(good, source, target, chance=False)
+    assert (same.score, same.density, same.anchor) == (
+        found.score, found.density, found.anchor)  # fmt: skip
+    assert same.chance == 0
+
+
+def test_a_map_to_one_place_has_failed(split):
+    source, target = split.unseen()
+    for place in (target.vectors[0], target.mean, torch.zeros(target.d)):
+        found = diagnose(lambda rows, y=place: y.expand(rows.n, -1), source, target)
+        assert found.verdict == "failed" and found.score == 0

@@ -14,10 +14,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "v2v_lite"
 FLOORS = "spaces measure align vec2vec privacy teaching cli __main__".split()
-CODE_LINES = 7_500  # of the whole importable package
+CODE_LINES = 9_000  # of the whole importable package, all open issues included
 HEAVY = set(
     "sentence_transformers transformers datasets ipywidgets IPython matplotlib PIL "
-    "scipy sklearn pandas tyro ot wordllama accelerate huggingface_hub".split()
+    "scipy sklearn pandas tyro ot wordllama accelerate huggingface_hub "
+    "pyarrow faiss".split()
 )
 FILES = sorted(LIBRARY.rglob("*.py"))
 NAMES = [path.relative_to(LIBRARY).as_posix() for path in FILES]

@@ -73,7 +73,7 @@ def test_exactly_the_bad_rows_are_named(n, bad, value):
         (torch.ones(2, 3, dtype=torch.bool), "bool"),
         ([[1.0, 2.0], [3.0]], "same length"),
         ([object(), object()], "not numbers.*np.stack"),
-        ([torch.ones(2, requires_grad=True)], "not a table of numbers"),
+        ([torch.ones(2), torch.ones(3)], "not a table of numbers"),
         (torch.ones(2, 3).to_sparse(), "to_dense"),
         (torch.ones(4), r"shape \(4,\).*x\[None, :\]"),
         (torch.ones(2, 3, 4), r"shape \(2, 3, 4\)"),
@@ -163,6 +163,10 @@ def test_rows_that_any_fit_can_use_pass():
         (unit(varied()[:1] + 1e-8 * varied()), "x: all 500 rows are the same"),
         (varied()[[0] * 475 + [*range(25)]], "x: only 25 of 500 rows differ"),
         (varied()[[0] * 250 + [1] * 250], "x: only 2 of 500 rows differ"),
+        (
+            unit(varied()[[0] * 475 + [*range(25)]] + 1e-6 * varied(500)),
+            "x: only 25 of 500 rows differ by more than rounding",
+        ),
         (
             torch.linspace(1, 2, 50)[:, None] * varied()[:1],
             "x: the rows lie on one line",

@@ -220,7 +220,7 @@ def test_files_that_are_no_space_are_refused(tmp_path):
     (tmp_path / "cut.npy").write_bytes((tmp_path / "zero.npy").read_bytes()[:-8])
     for name, message in {
         "two.safetensors": r"2 tables among \['a', 'b'\]",
-        "x.csv": "only .safetensors and .npy",
+        "x.csv": "only .npy, .npz, .safetensors",
         "o.npy": "not a whole .npy file",
         "cut.npy": "not a whole .npy file",
         "zero.npy": "rows 0, 1: all zeros",

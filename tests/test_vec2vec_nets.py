@@ -197,6 +197,12 @@ def test_dropout_drops_its_share_in_training_alone_and_follows_the_default_gener
     block.norm, block.skip = None, False
     dropped = (block(x) == 0).float().mean().item()
     assert dropped == pytest.approx(0.25, abs=0.02)
+    h = rows(2, 50, 12).requires_grad_()  # what is kept grows, and so does its gradient
+    out = block._drop(h)
+    kept = out != 0
+    torch.testing.assert_close(out, torch.where(kept, h / 0.75, 0.0))
+    out.sum().backward()
+    torch.testing.assert_close(h.grad, kept.double() / 0.75)
     x = rows(2, 8, 40).float()
     with torch.random.fork_rng():
         torch.manual_seed(5)

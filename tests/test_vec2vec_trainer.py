@@ -2,6 +2,7 @@
 
 import gc
 import json
+import logging
 import os
 import random
 import signal
@@ -232,6 +233,23 @@ def test_compiled_nets_are_the_nets(monkeypatch):
     assert one.keys() == two.keys()
     for key in one:
         torch.testing.assert_close(one[key], two[key], atol=1e-6, rtol=1e-5)
+
+
+def test_what_is_compiled_stays_compiled(monkeypatch):
+    """Past its limit of variants torch runs the rest uncompiled, and only warns."""
+    compile_, said = torch.nn.Module.compile, []
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self: compile_(self, backend="eager")
+    )
+    log = logging.getLogger("torch._dynamo.convert_frame")
+    monkeypatch.setattr(log, "warning", lambda text, *_: said.append(text))
+    torch.compiler.reset()
+    for seeds in ((0,), (0, 1)):
+        engine = quietly(FULL, config=TrainerConfig(compile=True), seeds=seeds)
+        engine.step()
+        engine.step()
+    torch.compiler.reset()
+    assert said == []
 
 
 # ---- rows, rates, means, norms

@@ -169,7 +169,7 @@ def measure_step(
     """Seconds of a step and of its products, in turn in one process; their ratio.
 
     `ratio` is of the medians. `products` lists each distinct product and how often a
-    step makes it.
+    step makes it. `memory_gb` is a GPU's peak, without what the products alone take.
     """
     preset = preset_named(preset) if isinstance(preset, str) else preset
     for name, value in {"repeats": repeats, "seeds": seeds, "width": width}.items():
@@ -177,23 +177,27 @@ def measure_step(
             raise DataError(f"{name} = {value}, but at least 1 is needed")
     run = engine(preset, width, seeds, batch, device, precision)
     run.step()  # Adam's moments come to be
-    found = products(run)
+    found, before = products(run), _allocated(run.device)
     again, taken = replay(found, run.device), {"step": [], "products": []}
+    replayed = _allocated(run.device) - before
     if compiled:
         run = engine(preset, width, seeds, batch, device, precision, compiled)
     for number in range(repeats + 2):
+        if number == 2 and run.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(run.device)
         for name, work in (("step", lambda: run.step()), ("products", again)):
             seconds = _clock(work, run.device)
             if number > 1:  # the first two warm up
                 taken[name].append(seconds)
     seconds = {name: statistics.median(times) for name, times in taken.items()}
-    flops = sum(p.flops for p in found)
+    flops, peak = sum(p.flops for p in found), peak_memory(run.device)
     return {
         "preset": preset.name, "width": width, "seeds": seeds, "batch": batch,
         "device": _device(run.device), "precision": run.preset.optim.precision,
         "compiled": compiled, "threads": torch.get_num_threads(), "repeats": repeats,
         "seconds": seconds, "ratio": seconds["step"] / seconds["products"],
         "seed_steps_per_second": seeds / seconds["step"],
+        "memory_gb": None if peak is None else peak - replayed,
         "gflop": flops / 1e9, "gflop_per_second": flops / 1e9 / seconds["products"],
         "products": [
             {"count": n, "gflop": n * p.flops / 1e9, "product": p.line()}
@@ -254,17 +258,28 @@ def recheck(table: dict, work: Path) -> Recheck:
 def _clock(work: Callable[[], object], device: torch.device) -> float:
     # Seconds of one call; on a GPU of one of twenty, which overlap as in training.
     calls = 1 if device.type == "cpu" else 20
-    _wait(device)
+    wait(device)
     start = time.perf_counter()
     for _ in range(calls):
         work()
-    _wait(device)
+    wait(device)
     return (time.perf_counter() - start) / calls
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Until a GPU has done what it was told; a CPU always has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def peak_memory(device: torch.device) -> float | None:
+    """The most GB that tensors took on a GPU since the last reset; None on a CPU."""
+    cuda = device.type == "cuda"
+    return torch.cuda.max_memory_allocated(device) / 1e9 if cuda else None
+
+
+def _allocated(device: torch.device) -> float:
+    return torch.cuda.memory_allocated(device) / 1e9 if device.type == "cuda" else 0.0
 
 
 def _device(device: torch.device) -> str:

@@ -9,6 +9,7 @@ from .base import METHODS, Stage, Translator, centred
 from .baselines import Identity, MeanVector, RandomRotation
 from .consensus import Consensus, ConsensusMap, synchronise
 from .diagnosis import Diagnosis, diagnose
+from .grow import GrowConfig, Grown, grow
 from .kmeans import Clusters, kmeans, kmeans_runs
 from .linalg import polar, power, procrustes, random_orthogonal, whitening
 from .linear import LinearTranslator
@@ -27,9 +28,10 @@ from .selflearn import Phase, SelfLearn, SelfLearnConfig
 __all__ = [
     "METHODS", "MLP", "AnchorConfig", "Anchors", "Clusters", "Consensus",
     "ConsensusMap", "Diagnosis", "EarthMover", "EntropicGromov", "GromovWasserstein",
-    "Hungarian", "Identity", "LinearTranslator", "MeanVector", "MiniConfig",
-    "MiniVec2Vec", "Phase", "Procrustes", "RandomRotation", "Ridge", "SelfLearn",
-    "SelfLearnConfig", "Sinkhorn", "Stage", "TransportConfig", "Translator", "Whitened",
-    "centred", "diagnose", "find_anchors", "kmeans", "kmeans_runs", "polar", "power",
-    "procrustes", "random_orthogonal", "synchronise", "whitening",
+    "GrowConfig", "Grown", "Hungarian", "Identity", "LinearTranslator", "MeanVector",
+    "MiniConfig", "MiniVec2Vec", "Phase", "Procrustes", "RandomRotation", "Ridge",
+    "SelfLearn", "SelfLearnConfig", "Sinkhorn", "Stage", "Translator",
+    "TransportConfig", "Whitened", "centred", "diagnose", "find_anchors", "grow",
+    "kmeans", "kmeans_runs", "polar", "power", "procrustes", "random_orthogonal",
+    "synchronise", "whitening",
 ]  # fmt: skip

@@ -24,6 +24,7 @@ from ..spaces.files import ConfigError, DataError, parsing
 from ..spaces.rows import check_not_degenerate, check_rows, unit
 from ..spaces.space import Space
 from . import saved
+from .profile import LAYOUT, Profile
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -110,6 +111,7 @@ class Translator(ABC):
         self.history: tuple[Stage, ...] = ()
         self.source_name = self.target_name = "unknown"
         self.widths: tuple[int, int] | None = None
+        self.profile: Profile | None = None
         self.seed = 0
 
     def fit(
@@ -165,6 +167,13 @@ class Translator(ABC):
         with torch.no_grad():
             return self._translate(rows)
 
+    def doubt(self, x: Rows) -> str | None:
+        """Why rows `(n, d_s)` seem not to be of the encoder that was fitted, or None.
+
+        Judged by 20 rows and more; what `profile` knows of the fitted rows is saved.
+        """
+        return self.profile.doubt(as_space(x, "rows").vectors) if self.profile else None
+
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write weights.safetensors and model.json into `folder` (see `saved`)."""
         if self.widths is None:
@@ -174,7 +183,8 @@ class Translator(ABC):
             "widths": list(self.widths), "seed": self.seed,
             "history": [asdict(stage) for stage in self.history],
         }  # fmt: skip
-        saved.write(Path(folder), self._state(), header)
+        known = self.profile.tensors() if self.profile else {}
+        saved.write(Path(folder), {**self._state(), **known}, header)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
@@ -189,7 +199,9 @@ class Translator(ABC):
             raise DataError(f"{folder} holds a {kind.name}, not a {cls.name}")
         tensors = {kind.renamed.get(key, key): t for key, t in tensors.items()}
         model, widths = kind(), tuple(header["widths"])
-        saved.check_tensors(tensors, kind.layout, widths, Path(folder) / saved.WEIGHTS)
+        layout = kind.layout | (LAYOUT if LAYOUT.keys() & tensors.keys() else {})
+        saved.check_tensors(tensors, layout, widths, Path(folder) / saved.WEIGHTS)
+        model.profile = Profile.restored(tensors)
         model.source_name, model.target_name = header["source"], header["target"]
         model.widths, model.seed = widths, header["seed"]
         with parsing(folder, f"what a {kind.name} saves", saved.AGAIN):
@@ -215,6 +227,7 @@ class Translator(ABC):
     def _describe(self, source: Space, target: Space, seed: int) -> None:
         self.source_name, self.target_name = source.name, target.name
         self.widths, self.seed = (source.d, target.d), seed
+        self.profile = Profile.of(source.vectors)
 
 
 def as_space(x: Rows, name: str) -> Space:

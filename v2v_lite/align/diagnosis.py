@@ -20,6 +20,11 @@ well, since it laid the one cloud over the other. f is the centred translation.
 
 The score is the geometric mean of density and anchor, times the root of the agreement
 where it is known. The others do not count: a wrong map can reach each of them.
+
+Few rows, or few directions, let a wrong map score well too. So a verdict other than
+"failed" needs a score above **chance**: what two unrelated Gaussian clouds of the same
+number of rows and the same spectra reach when each axis goes to the other's of the same
+rank, plus four standard deviations. Below it the verdict is "undecided".
 """
 
 from __future__ import annotations
@@ -31,6 +36,7 @@ from typing import TypeAlias
 
 import torch
 from torch import Generator, Tensor
+from torch.nn.functional import pad
 from tqdm.auto import tqdm
 
 from ..measure.neighbors import csls_topk, mean_topk, mutual_pairs, topk
@@ -50,12 +56,18 @@ Map: TypeAlias = Translator | Callable[[Space], Tensor]
 ALIGNED, FAILED = 0.42, 0.34
 NEAR = 10
 SHOWN = ("density", "anchor", "closeness", "cycle")
+SURROGATE_ROWS = 512
+SAME = 1e-5  # translations that differ by less are one
+CLEAR = 0.02  # cosines that differ by less do not tell real rows from chance
 RIDGE = 0.5  # of the mean variance, as in self-learning
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is known without pairs; `score` in [0, 1] sums it up, `verdict` names it."""
+    """What is known without pairs; `score` in [0, 1] sums it up, `verdict` names it.
+
+    `chance` is the score up to which unrelated rows come; 0 where it was not asked for.
+    """
 
     score: float
     verdict: str
@@ -66,6 +78,7 @@ class Diagnosis:
     csls: float
     agreement: float | None
     rows: int
+    chance: float = 0.0
 
     def line(self) -> str:
         """One line for people.
@@ -76,19 +89,24 @@ class Diagnosis:
         shown = [f"{k} {getattr(self, k):.2f}" for k in SHOWN]
         if self.agreement is not None:
             shown.append(f"seeds agree {self.agreement:.2f}")
+        if self.verdict == "undecided":
+            few = f"{self.rows} rows a side are too few to tell"
+            shown.append(f"{few}: unrelated ones come up to {self.chance:.2f}")
         return f"{self.verdict} (score {self.score:.2f}: {', '.join(shown)})"
 
 
 def diagnose(
     translator: Map, source: Rows, target: Rows, *,
     other_seeds: Sequence[Map] = (), seed: int = 0, n: int = 2048,
-    progress: bool = False,
+    chance: bool = True, progress: bool = False,
 ) -> Diagnosis:  # fmt: skip
     """Diagnose a translator, or any map, on unpaired `(n_s, d_s)`, `(n_t, d_t)` rows.
 
     The rows must be ones that no fit has seen (`spaces.hold_out`), or every score is
     too high. At most `n` a side are drawn by `seed`; `other_seeds` are those of the
-    same pair fitted with other seeds. Raises DataError for under 40 rows a side.
+    same pair fitted with other seeds. `chance=False` saves the time to find out what
+    unrelated rows reach, and the verdict is that of the score alone. A map that sends
+    all rows to one place has failed. Raises DataError for under 40 rows a side.
     """
     source, target = as_space(source, "source"), as_space(target, "target")
     generator, least = Generator().manual_seed(seed), min(source.n, target.n)
@@ -102,9 +120,9 @@ def diagnose(
     x, y = unit(rows.vectors - source.mean), unit(others.vectors - target.mean)
     with tqdm(total=3, desc="diagnose", disable=not progress) as bar:
         f = _direction(translator, rows, target.mean)
-        white = _white(x)
-        near = topk(white, white, NEAR + 1)[0][:, 1:]  # the first is the row itself
-        density = correlation(near.mean(dim=1), mean_topk(_white(f), _white(y), NEAR))
+        if (f - f[:1]).abs().max() < SAME:
+            return Diagnosis(0.0, "failed", 0.0, 0.0, 0.0, 1.0, 0.0, None, n)
+        density = _density(_white(x), _white(f), _white(y))
         bar.update()
         anchor, cycle, csls = _matched(x, f, y)
         bar.update()
@@ -114,10 +132,13 @@ def diagnose(
     if other_seeds:
         found = [_direction(other, rows, target.mean) for other in other_seeds]
         agreement = sum((f * g).sum(1).mean().item() for g in found) / len(found)
-    score = combined_score(density, anchor, agreement)
+    score, reached = combined_score(density, anchor, agreement), 0.0
+    if chance and (score >= FAILED or n < SURROGATE_ROWS):
+        reached = chance_score(x, f, y, generator)
     return Diagnosis(
-        score, label_of(score), density, anchor, closeness, cycle, csls, agreement, n
-    )
+        score, label_of(score, reached), density, anchor, closeness, cycle, csls,
+        agreement, n, reached,
+    )  # fmt: skip
 
 
 def combined_score(
@@ -132,18 +153,52 @@ def combined_score(
     return math.prod(min(max(part, 0.0), 1.0) for part in parts) ** 0.5
 
 
-def label_of(score: float) -> str:
-    """The verdict on a score: aligned, partial or failed."""
+def label_of(score: float, chance: float = 0.0) -> str:
+    """The verdict on a score: aligned, partial or failed; undecided where unrelated
+    rows come as far, or so far that a score below says nothing."""
+    if score < chance and (score >= FAILED or chance >= ALIGNED):
+        return "undecided"
     if score >= ALIGNED:
         return "aligned"
     return "failed" if score < FAILED else "partial"
+
+
+def chance_score(
+    x: Tensor, f: Tensor, y: Tensor, generator: Generator, draws: int = 6
+) -> float:
+    """A score that unrelated rows hardly pass, for rows `(n, d)` with these spectra.
+
+    From density and anchor of Gaussian clouds whose axes go to the axes of the same
+    rank, each its mean plus four standard deviations.
+    """
+    x, f, y = (z[:SURROGATE_ROWS] for z in (x, f, y))
+    spectra, n, found = [_spectrum(z) for z in (x, f, y)], len(x), []
+    width = max(map(len, spectra[1:]))
+    spectra[1:] = [pad(s, (0, width - len(s))) for s in spectra[1:]]
+    for _ in range(draws):
+        z = torch.randn(2, n, max(map(len, spectra)), generator=generator).to(x.device)
+        clouds = [
+            unit(z[k, :, : len(s)] * s) for k, s in zip((0, 0, 1), spectra, strict=True)
+        ]
+        # Axes without variance are left out, which alters the mean that ridges go by.
+        white = [
+            _white(cloud, RIDGE * cloud.shape[1] / rows.shape[1])
+            for cloud, rows in zip(clouds, (x, f, y), strict=True)
+        ]
+        i, j = mutual_pairs(white[1], white[2], NEAR)
+        found.append((_density(*white), _anchor(clouds[0][i], clouds[2][j])))
+    traces = torch.tensor(found, dtype=torch.float64)
+    mean, sd = traces.mean(dim=0), traces.std(dim=0)
+    sd[0] = max(sd[0], (1 - mean[0] ** 2) / n**0.5)  # of a correlation over n rows
+    return combined_score(*(mean + 4 * sd).tolist())
 
 
 def nearest_neighbor_score(f: Tensor, y: Tensor, generator: Generator) -> float:
     """How near translations `(n, d)` come to real rows, from chance (0) to 1.
 
     Mean cosine to the nearest row, the worse of both directions; the real rows are one
-    half of y against the other.
+    half of y against the other. Where chance comes as near as real rows do, so that
+    their difference tells nothing, it counts as CLEAR; the result is within -1 and 2.
     """
     half = y.shape[0] // 2
     y, other = y[:half], y[half : 2 * half]
@@ -154,13 +209,13 @@ def nearest_neighbor_score(f: Tensor, y: Tensor, generator: Generator) -> float:
     turn = random_orthogonal(f.shape[1], generator=generator).to(f.device)
     f = f[:half]
     chance, best = near(f @ turn), near(other)
-    return (near(f) - chance) / max(best - chance, 1e-6)
+    return min(max((near(f) - chance) / max(best - chance, CLEAR), -1.0), 2.0)
 
 
 def _matched(x: Tensor, f: Tensor, y: Tensor) -> tuple[float, float, float]:
     # The anchor, cycle and csls of the module's docstring.
     i, j = mutual_pairs(_white(f), _white(y), NEAR)
-    anchor = correlation(x[i] @ x[i].T, y[j] @ y[j].T) if len(i) > NEAR else 0.0
+    anchor = _anchor(x[i], y[j])
     values, match = csls_topk(f, y, 1, NEAR)
     # Rows that add a little ridge, so that a map that drops dimensions has an inverse.
     n, d = f.shape
@@ -172,9 +227,25 @@ def _matched(x: Tensor, f: Tensor, y: Tensor) -> tuple[float, float, float]:
     return anchor, cycle, values.mean().item()
 
 
-def _white(z: Tensor) -> Tensor:
+def _density(x: Tensor, f: Tensor, y: Tensor) -> float:
+    # Of whitened rows; the nearest of x among x is the row itself.
+    near = topk(x, x, NEAR + 1)[0][:, 1:]
+    return correlation(near.mean(dim=1), mean_topk(f, y, NEAR))
+
+
+def _anchor(x: Tensor, y: Tensor) -> float:
+    return correlation(x @ x.T, y @ y.T) if len(x) > NEAR else 0.0
+
+
+def _spectrum(z: Tensor) -> Tensor:
+    # Standard deviations of rows `(n, d)` along their axes, but those that have none.
+    s = torch.linalg.svdvals(z - z.mean(dim=0)) / len(z) ** 0.5
+    return s[s > 1e-4 * s[0]]
+
+
+def _white(z: Tensor, ridge: float = RIDGE) -> Tensor:
     z = z - z.mean(dim=0)
-    return unit(z @ whitening(z, RIDGE))
+    return unit(z @ whitening(z, ridge))
 
 
 def _direction(map_: Map, rows: Space, mean: Tensor) -> Tensor:

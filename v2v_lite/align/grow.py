@@ -122,9 +122,7 @@ def grow(
     judge = judge or _densities(config)
     maps, history = plane_maps(config.n_angles).to(x), []
     for k in stages:
-        rows = tuple(
-            z[:, :k] / z[:, :k].square().sum(dim=1).mean().sqrt() for z in (x, y)
-        )
+        rows = _leading(x, k), _leading(y, k)
         maps = _widened(maps, k, config, generator)
         if k == 2:
             maps, _ = _best(maps, *rows, config, config.beam_size, generator)
@@ -190,6 +188,11 @@ def _log_kernels(
         yield moved @ right
 
 
+def _leading(z: Tensor, k: int) -> Tensor:
+    # The first k coordinates, scaled to a variance of 1 in all.
+    return z[:, :k] / z[:, :k].square().sum(dim=1).mean().sqrt()
+
+
 def _densities(config: GrowConfig) -> Judge:
     def judge(x: Tensor, y: Tensor, number: int, generator: Generator) -> Direction:
         return partial(density_direction, bandwidth=config.bandwidth)
@@ -221,8 +224,8 @@ def _played(
         config.lr * (1 if maps.shape[1] <= 8 else 0.5),
     )
     for step in range(config.n_steps):
-        rows = (sample_rows(z, config.batch_size, generator) for z in (x, y))
-        c = direction(maps, *rows)
+        some = [sample_rows(z, config.batch_size, generator) for z in (x, y)]
+        c = direction(maps, some[0], some[1])
         along = c - maps @ c.mT @ maps
         along /= along.norm(dim=(1, 2), keepdim=True).clamp_min(1e-30)
         momentum = 0.9 * momentum + 0.1 * along
@@ -239,10 +242,8 @@ def _best(
     generator: Generator,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     # The `number` lowest losses of maps that are not nearly one of those taken before.
-    rows = [sample_rows(z, config.score_rows, generator) for z in (x, y)]
-    losses = torch.cat(
-        [density_loss(some, *rows, config.bandwidth) for some in maps.split(8)]
-    )
+    x, y = (sample_rows(z, config.score_rows, generator) for z in (x, y))
+    losses = density_loss(maps, x, y, config.bandwidth)
     variance, taken = x.square().mean(dim=0), list[int]()
     for i in losses.argsort().tolist():
         gaps = (maps[taken] - maps[i]).square().sum(dim=2) @ variance

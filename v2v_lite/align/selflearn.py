@@ -94,12 +94,12 @@ class SelfLearnConfig:
     """
 
     anchors: AnchorConfig = field(default_factory=AnchorConfig)
-    grow: GrowConfig = field(default_factory=GrowConfig)
-    start: Literal["anchors", "grown", "best"] = "anchors"
     phases: tuple[Phase, ...] = PHASES
     shrinkage_rows: float = 12_000
     sinkhorn_iters: int = 6
     n_init: int = 2
+    start: Literal["anchors", "grown", "best"] = "anchors"
+    grow: GrowConfig = field(default_factory=GrowConfig)
 
     def __post_init__(self) -> None:
         check_minima(self, sinkhorn_iters=1, n_init=1, shrinkage_rows=1e-6)
@@ -150,15 +150,16 @@ class SelfLearn(LinearTranslator):
             "grown": c.grow.n_steps * sum(k <= x.shape[1] for k in c.grow.axes),
         }
         total = sum(iters[start] + sum(p.n_iter for p in early) for start in starts)
-        sides = x, y, *(whitening(z, c.shrinkage_rows / len(z)) for z in (x, y))
-        u, v = x @ sides[2], y @ sides[3]
+        white_x, white_y = (whitening(z, c.shrinkage_rows / len(z)) for z in (x, y))
+        u, v = x @ white_x, y @ white_y
         total += last.n_iter if last else 0
         with tqdm(total=total, desc=self.name, disable=not progress) as bar:
             runs = []
             for start in starts:
                 clock = Clock()
-                shared, *found = self._start(start, *sides, generator, bar)
-                stages = [clock.stage(start, *found[:1], **found[1])]
+                sides = x, y, white_x, white_y
+                shared, objective, detail = self._start(start, *sides, generator, bar)
+                stages = [clock.stage(start, objective, **detail)]
                 for k, phase in enumerate(early, 1):
                     shared, objective = self_learn(
                         u, v, shared, phase, c.sinkhorn_iters, generator, bar
@@ -167,12 +168,12 @@ class SelfLearn(LinearTranslator):
                 runs.append((stages[-1].objective, shared, stages))
             _, shared, stages = max(runs, key=lambda run: run[0])
             if last is None:
-                return translation_matrix(sides[2], shared), stages
+                return translation_matrix(white_x, shared), stages
             clock, settings = Clock(), (last, c.sinkhorn_iters, generator)
             shared, objective = self_learn(u, v, shared, *settings, bar)
             stages.append(clock.stage(f"self-learn {len(c.phases)}", objective))
         strengths = disattenuated_strengths(u, v, shared, *settings)
-        return translation_matrix(sides[2], shared, strengths), stages
+        return translation_matrix(white_x, shared, strengths), stages
 
     def _start(
         self, start: str, x: Tensor, y: Tensor, white_x: Tensor, white_y: Tensor,

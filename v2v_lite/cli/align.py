@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import v2v_lite as v2v
 
-from . import base
+from . import base, unseen
 
 __all__ = ["Align", "Diagnose", "Fit", "Score", "Translate", "best_of"]
 
@@ -20,7 +21,8 @@ DIAGNOSIS = "diagnosis.json"
 class Fit(base.Command):
     """What `v2v align` and `v2v train` share: the pair, the folder, and the result."""
 
-    # Bundled name (minilm, granite, arctic, wordllama), .safetensors or .npy.
+    # Bundled name (minilm, granite, arctic, wordllama), or a file of rows: .npy, .npz,
+    # .safetensors, .parquet, .arrow, .jsonl, .pt, .fvecs, .faiss; FILE:NAME for a part.
     source: base.Source
     # The same for the space to translate into, the known one.
     target: base.Target
@@ -30,17 +32,25 @@ class Fit(base.Command):
     seed: int = 0
     # Number of seeds; the best is picked by the diagnosis, which needs no pairs.
     seeds: int = 1
-    # Rows a side (default: all).
+    # Rows a side, drawn at random (default: all).
     n_train: base.Int = None
+    # Leave out rows that hold NaN or nothing but zeros, when they are few.
+    drop_bad: base.Flag = False
     # Where to compute; auto is the GPU when there is one.
     device: base.Device = "auto"
     # Overwrite what the folder holds of another pair or run.
     force: base.Flag = False
 
+    def sides(self) -> list[v2v.spaces.Space]:
+        """The rows to fit on, and those held back (see `unseen.load_pair`)."""
+        words = self.source, self.target
+        return unseen.load_pair(*words, self.n_train, self.seed, self.drop_bad)
+
     def folder(self, given: Path | None, *more: str) -> Path:
         """The folder to save into, `given` or named after the spaces, checked."""
         words = self.source, self.target
-        name = "-".join(Path(word).stem for word in (*words, *more))
+        stems = (v2v.spaces.safe_name(Path(word).stem) for word in (*words, *more))
+        name = "-".join(stems)
         return base.checked_out(given or Path("runs", name), *words)
 
     def pair(self, source: v2v.spaces.Space, target: v2v.spaces.Space) -> list[str]:
@@ -88,30 +98,52 @@ class Align(Fit):
     # Ours (selflearn), another method (mini, vec2vec, consensus, gw, gw-entropic,
     # sinkhorn, emd, hungarian), or a baseline (identity, mean, random).
     method: str = "selflearn"
+    # Where selflearn starts: anchors, the grown game (chapter 12), or the best of both
+    # by its objective, which takes twice the time.
+    start: Literal["anchors", "grown", "best"] = "anchors"
 
     def run(self) -> base.Result:
         base.at_least_one(seeds=self.seeds)
         method, out = unpaired_method(self.method), self.folder(self.out)
-        sides = base.load_pair(self.source, self.target, self.n_train)
-        pair = self.pair(*sides[:2])
+        options, sides = self.options(), self.sides()
+        with v2v.spaces.locked(out):
+            return self._fit(method, options, out, sides)
+
+    def _fit(
+        self, method: type[v2v.align.Translator], options: tuple[Any, ...], out: Path,
+        sides: list[v2v.spaces.Space],
+    ) -> base.Result:  # fmt: skip
+        pair, fitted = self.pair(*sides[:2]), sides[:2]
         self.keep_results(out, pair)
         sides = [base.to_device(side, self.device) for side in sides]
         models = []
         for seed in range(self.seed, self.seed + self.seeds):
             base.echo(f"fitting {self.method}, seed {seed}")
-            model = method().fit(*sides[:2], seed=seed, progress=base.interactive())
+            model = method(*options)
+            model.fit(*sides[:2], seed=seed, progress=base.interactive())
             models.append(model)
         models[0].save(out)  # an interrupted diagnosis must not cost the fit
+        unseen.keep_rows(out, (self.source, self.target), *fitted)
         best, found = best_of(models, *sides[2:])
         model = models[best]
         model.save(out)
         result = self.result(
             self.method, found[best], out=out, method=self.method, seed=model.seed,
             source=model.source_name, target=model.target_name, pair=pair,
+            rows=[side.n for side in fitted],
             seeds={m.seed: asdict(d) for m, d in zip(models, found, strict=True)},
         )  # fmt: skip
         v2v.spaces.write_json(out / DIAGNOSIS, base.to_jsonable(result.data))
         return result
+
+    def options(self) -> tuple[Any, ...]:
+        """What the method is made with."""
+        if self.start == Align.start:
+            return ()
+        if self.method != "selflearn":
+            fact = f"--start {self.start} is an option of selflearn"
+            raise base.UsageError(f"{fact}, not of {self.method}; leave it out")
+        return (v2v.align.SelfLearnConfig(start=self.start),)
 
 
 @dataclass(frozen=True)
@@ -120,47 +152,68 @@ class Translate(base.Command):
 
     # What `v2v align` or `v2v train` saved.
     folder: base.Folder
-    # .safetensors, .npy or a bundled name.
+    # A file of rows (as for `v2v align`) or a bundled name.
     vectors: base.Vectors
     # File to write, .safetensors or .npy (default: VECTORS.TARGET.safetensors).
     out: base.OptionalPath = None
     # Rows of a bundled space.
     part: base.Part = "all"
+    # Leave out rows that hold NaN or nothing but zeros, when they are few.
+    drop_bad: base.Flag = False
 
     def run(self) -> base.Result:
         model = v2v.align.Translator.load(self.folder)
         unnamed = model.target_name == "unknown"
         label = "translated" if unnamed else v2v.spaces.safe_name(model.target_name)
-        out = self.out or Path(f"{self.vectors}.{label}.safetensors")
+        out = self.out or Path(f"{base.file_of(self.vectors)}.{label}.safetensors")
         base.checked_out(out, self.vectors, ending=base.ROWS)
-        space = v2v.spaces.resolve(self.vectors, self.part)
+        table = v2v.spaces.resolve_table(self.vectors, self.part)
+        index = table.usable(None, self.drop_bad)
+        if not len(index):
+            raise base.UsageError(f"{self.vectors}: no rows")
+        ids = None if table.ids is None else table.ids[index]
         note = f"translated from {model.source_name} by {model.name}"
         about = {"encoder": model.target_name, "weights": "", "licence": ""}
-        provenance = replace(space.provenance, **about, note=note)
-        rows = v2v.spaces.Space(model.translate(space), provenance, ids=space.ids)
-        rows.save(out)
-        line = f"{out}: {rows.n:,} translated rows, {rows.d}-d, encoder {rows.name}"
-        result = {"out": out, "rows": rows.n, "d": rows.d, "encoder": rows.name}
-        return base.Result(result, [line])
+        d = model.widths[1] if model.widths else 0
+        blocks = v2v.spaces.read_blocks(table, index)
+        first = next(blocks)
+        provenance = replace(first.provenance, **about, note=note)
+        unseen.warn_of(model, first)
+        moved = (model.translate(block) for block in chain([first], blocks))
+        v2v.spaces.save_blocks(out, moved, (len(index), d), provenance, ids)
+        gone = unseen.others(index, table.shape[0]).tolist()
+        line = f"{out}: {len(index):,} translated rows, {d}-d"
+        result = {"out": out, "rows": len(index), "d": d, "dropped": gone,
+                  "encoder": provenance.encoder}  # fmt: skip
+        return base.Result(result, [f"{line}, encoder {provenance.encoder}"])
 
 
 @dataclass(frozen=True)
 class Score(base.Command):
     """Score translations against the true vectors of the same texts, row by row."""
 
-    # .safetensors or .npy; row i is the text of TARGET's row i.
+    # A file of rows; row i is the text of TARGET's row i.
     translated: base.Vectors
-    # .safetensors, .npy or a bundled name.
+    # A file of rows or a bundled name.
     target: base.Target
     # Rows of a bundled space.
     part: base.Part = "all"
     # Rank by the cosine around the target's mean, or by the plain one.
     rank_by: Literal["centred", "cosine"] = "centred"
+    # Size of the pool, drawn at random (default: all rows).
+    pool: base.Int = None
+    # Leave out rows that hold NaN or nothing but zeros, when they are few.
+    drop_bad: base.Flag = False
 
     def run(self) -> base.Result:
-        rows = v2v.spaces.resolve(self.translated, self.part)
-        target = v2v.spaces.resolve(self.target, self.part)
-        _check_same_rows(rows, target)
+        base.at_least_one(pool=self.pool)
+        words = self.translated, self.target
+        tables = [v2v.spaces.resolve_table(word, self.part) for word in words]
+        _check_same_rows(*tables)
+        index = v2v.spaces.draw(tables[0].shape[0], self.pool, unseen.generator_of(0))
+        for table in tables:
+            index = table.usable(index, self.drop_bad)
+        rows, target = (v2v.spaces.Space.of_table(table, index) for table in tables)
         by, bar = self.rank_by, base.interactive()
         found = v2v.measure.score(rows, target, rank_by=by, progress=bar)
         return base.Result(asdict(found), [found.line()])
@@ -172,21 +225,24 @@ class Diagnose(base.Command):
 
     # What `v2v align` or `v2v train` saved.
     folder: base.Folder
-    # Rows of the source: .safetensors, .npy or a bundled name.
+    # Rows of the source: a file or a bundled name.
     source: base.Source
-    # Rows of the target, of other texts; best rows that the fit has not seen.
+    # Rows of the target, of other texts. Of the fit's own files, unseen rows are taken.
     target: base.Target
     # Folders of translators fitted with other seeds, to compare with.
     other_seeds: tuple[Path, ...] = ()
-    # Rows a side (default: all).
+    # Rows a side to judge, drawn at random (default: 2,048, or all that are unseen).
     n_train: base.Int = None
+    # Leave out rows that hold NaN or nothing but zeros, when they are few.
+    drop_bad: base.Flag = False
 
     def run(self) -> base.Result:
-        folders = self.folder, *self.other_seeds
+        folders, words = (self.folder, *self.other_seeds), (self.source, self.target)
         model, *others = map(v2v.align.Translator.load, folders)
-        unseen = base.load_pair(self.source, self.target, self.n_train)[2:]
+        sides = unseen.load_unseen(self.folder, words, self.n_train, self.drop_bad)
+        unseen.warn_of(model, sides[0])
         bar = base.interactive()
-        found = v2v.align.diagnose(model, *unseen, other_seeds=others, progress=bar)
+        found = v2v.align.diagnose(model, *sides, other_seeds=others, progress=bar)
         return base.Result(asdict(found), [found.line()])
 
 
@@ -215,14 +271,14 @@ def best_of(
     return max(range(len(found)), key=lambda k: found[k].score), found
 
 
-def _check_same_rows(one: v2v.spaces.Space, two: v2v.spaces.Space) -> None:
-    ids = [space.ids.tolist() for space in (one, two) if space.ids is not None]
-    if len(ids) == 2 and ids[0] != ids[1]:
+def _check_same_rows(one: v2v.spaces.Table, two: v2v.spaces.Table) -> None:
+    ids = [table.ids.tolist() for table in (one, two) if table.ids is not None]
+    if one.shape[0] != two.shape[0] or (len(ids) == 2 and ids[0] != ids[1]):
         raise base.UsageError(
-            f"the {one.n} and {two.n} rows are not of the same texts; give row i of "
-            "both the same text (--part eval of bundled names?)"
+            f"the {one.shape[0]} and {two.shape[0]} rows are not of the same texts; "
+            "give row i of both the same text (--part eval of bundled names?)"
         )
-    names = {one.name, two.name} - {"unknown"}
-    if len(names) > 1:
+    names = {table.header.get("encoder", "unknown") for table in (one, two)}
+    if len(names - {"unknown"}) > 1:
         both = " and ".join(sorted(names))
         raise base.UsageError(f"rows of {both} are in different spaces; translate them")

@@ -12,7 +12,7 @@ from tyro.conf import arg
 
 import v2v_lite as v2v
 
-from . import base
+from . import base, unseen
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,6 +63,7 @@ class Attributes(base.Command):
             rows = v2v.spaces.document_space(documents, model.source_name)
         else:
             rows = v2v.spaces.resolve(self.vectors)
+        unseen.warn_of(model, rows)
         encoder = self.encoder or model.target_name
         words = v2v.privacy.label_vectors(
             labels, lambda texts: v2v.spaces.encode(texts, encoder, progress=False)
@@ -186,7 +187,7 @@ class Defend(base.Command):
     def run(self) -> base.Result:
         key = secrets.randbits(53) if self.key is None else self.key
         defence = v2v.privacy.Defence(self.kind, self.strength, key)
-        out = self.out or Path(f"{self.vectors}.{self.kind}.safetensors")
+        out = self.out or Path(f"{base.file_of(self.vectors)}.{self.kind}.safetensors")
         base.checked_out(out, self.vectors, ending=base.ROWS)
         space = v2v.spaces.resolve(self.vectors, self.part)
         if space.n < 40:

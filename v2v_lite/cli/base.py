@@ -23,7 +23,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 import v2v_lite as v2v
 
-__all__ = ["Command", "Result", "UsageError", "emit", "load_pair", "safe_streams"]
+__all__ = ["Command", "Result", "UsageError", "emit", "safe_streams"]
 
 Part = Literal["all", "train", "eval"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -76,35 +76,7 @@ def at_least_one(**values: int | None) -> None:
             raise UsageError(f"{name} = {value}, but at least 1 is needed")
 
 
-# ---- rows and folders
-
-
-def load_pair(source: str, target: str, n_train: int | None) -> list[v2v.spaces.Space]:
-    """The rows to align, of disjoint texts as far as anybody can tell.
-
-    Two bundled names are split by `splits.unpaired`. Otherwise rows are used whole, and
-    refused when their ids say that both sides hold the same text. Returns the rows to
-    fit on, source and target, and rows of both that are held back for the diagnosis.
-    """
-    at_least_one(n_train=n_train)
-    if {source, target} <= set(v2v.spaces.NAMES):
-        both = v2v.spaces.resolve(source), v2v.spaces.resolve(target)
-        split = v2v.spaces.unpaired(*both, n_train=n_train)
-        echo(
-            f"{source} and {target} are bundled vectors of the same texts: "
-            f"{split.source.n:,} go to the source and {split.target.n:,} others to the "
-            "target; the 4,096 evaluation texts to neither"
-        )
-        return [split.source, split.target, *split.unseen()]
-    sides = [v2v.spaces.resolve(name, "train") for name in (source, target)]
-    if all(side.ids is not None for side in sides):
-        v2v.spaces.check_disjoint(*sides)
-    else:
-        echo("no ids on one side: whether the texts are disjoint cannot be checked")
-    if n_train is not None:
-        sides = [side.take(slice(n_train)) for side in sides]
-    (one, unseen_one), (two, unseen_two) = map(v2v.spaces.hold_out, sides)
-    return [one, two, unseen_one, unseen_two]
+# ---- devices and folders
 
 
 def to_device(space: v2v.spaces.Space, device: Device) -> v2v.spaces.Space:
@@ -115,6 +87,13 @@ def to_device(space: v2v.spaces.Space, device: Device) -> v2v.spaces.Space:
     if device == "cuda" and not gpu:
         raise UsageError("device 'cuda': torch finds no GPU here; use --device cpu")
     return space.to("cuda" if gpu and device != "cpu" else "cpu")
+
+
+def file_of(word: str | Path) -> Path:
+    """The file of FILE, or of FILE:NAME."""
+    from ..spaces.formats import split_name
+
+    return split_name(str(word))[0]
 
 
 def checked_out(
@@ -129,7 +108,7 @@ def checked_out(
     parent = next(p for p in (out, *out.absolute().parents) if exists(p))
     if ending and (not out.suffix or out.suffix not in ending):
         why = f"its name must end in {ending}"
-    elif any(path and real(path) == real(out) for path in inputs):
+    elif any(path and real(file_of(path)) == real(out) for path in inputs):
         why = "that is the input"
     elif exists(out) and os.path.isdir(out) == bool(ending):
         why = f"a {other} has this name"

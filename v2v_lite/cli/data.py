@@ -69,11 +69,12 @@ class Make(base.Command):
 
     def run(self) -> base.Result:
         base.checked_out(self.out, self.texts)
-        entry = v2v.spaces.make_set(
-            self.texts, self.encoders, self.out, self.n_eval, name=self.name,
-            about=self.about, licence=self.licence, near=self.near, seed=self.seed,
-            progress=base.interactive(),
-        )  # fmt: skip
+        with v2v.spaces.locked(self.out):  # its manifest is read, changed and written
+            entry = v2v.spaces.make_set(
+                self.texts, self.encoders, self.out, self.n_eval, name=self.name,
+                about=self.about, licence=self.licence, near=self.near, seed=self.seed,
+                progress=base.interactive(),
+            )  # fmt: skip
         counts = ", ".join(f"{n:,} {what}" for what, n in entry["dropped"].items())
         lines = [
             f"{self.out}: set {self.name!r} of {entry['rows']:,} texts ({counts})",

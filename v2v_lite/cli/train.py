@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +29,7 @@ import v2v_lite as v2v
 from ..vec2vec import OURS, Preset, TrainerConfig
 from ..vec2vec.initialise import CHECKPOINTS
 from ..vec2vec.presets import OLD_FIELDS, OLD_PRESETS, from_dict, preset_named
-from . import base
+from . import base, unseen
 from .align import Fit
 
 __all__ = ["Train", "defaults", "renamed"]
@@ -44,7 +44,8 @@ def is_number_or_null(value: Any) -> bool:
 
 # The words that a run was started with, as --resume finds them.
 WORDS = {"source": str, "target": str, "seeds": int, "seed": int, "device": str,
-         "n_train": is_number_or_null}  # fmt: skip
+         "n_train": is_number_or_null, "drop_bad?": bool}  # fmt: skip
+NAMES = [name.rstrip("?") for name in WORDS]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,15 +62,21 @@ class Train(Fit):
     def run(self) -> base.Result:
         name = v2v.spaces.safe_name(self.config.name)
         out = self.folder(self.resume or self.out, name)
-        sides = base.load_pair(self.source, self.target, self.n_train)
+        sides = self.sides()
         main = os.environ.get("RANK", "0") == "0"  # or the first of several processes
-        if main and self.resume is None:
-            self.keep_results(out, self.pair(*sides[:2]))
-            if self.force:
-                shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
-            words = {name: getattr(self, name) for name in WORDS}
-            kept = {"preset": asdict(self.config), "trainer": asdict(self.trainer)}
-            v2v.spaces.write_json(out / RUN, {"words": words, **kept})
+        with v2v.spaces.locked(out) if main else nullcontext():
+            if main and self.resume is None:
+                self.keep_results(out, self.pair(*sides[:2]))
+                if self.force:
+                    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+                words = {name: getattr(self, name) for name in NAMES}
+                kept = {"preset": asdict(self.config), "trainer": asdict(self.trainer)}
+                v2v.spaces.write_json(out / RUN, {"words": words, **kept})
+            if main:
+                unseen.keep_rows(out, (self.source, self.target), *sides[:2])
+            return self._train(out, sides)
+
+    def _train(self, out: Path, sides: list[v2v.spaces.Space]) -> base.Result:
         names = [side.name for side in sides[:2]]
         names = names if names[0] != names[1] else ["source", "target"]
         found = v2v.vec2vec.train(
@@ -116,7 +123,7 @@ def defaults(words: Sequence[str]) -> Train:
     kept = v2v.spaces.read_header(start.resume / RUN, schema)
     config = from_dict(Preset, kept["preset"])
     trainer = from_dict(TrainerConfig, kept.get("trainer", kept.get("loop", {})))
-    own = {name: kept["words"][name] for name in WORDS}
+    own = {name: kept["words"][name] for name in NAMES if name in kept["words"]}
     own |= {"preset": config.name, "resume": start.resume}
     return Train(config=config, trainer=trainer, **own)
 

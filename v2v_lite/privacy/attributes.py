@@ -89,7 +89,7 @@ def read_described(path: str | os.PathLike[str]) -> tuple[Label, ...]:
             found.append(Label(key, str(name or key), str(words)))
     elif path.suffix == ".csv":
         needed = 'a CSV file in UTF-8 with a column "label"'
-        with parsing(path, needed), open(path, encoding="utf-8", newline="") as file:
+        with parsing(path, needed), path.open(encoding="utf-8-sig", newline="") as file:
             cells = [row["label"] or "" for row in csv.DictReader(file)]
         parts = [[part.strip() for part in cell.partition(":")] for cell in cells]
         found = [Label(name, name, words) for name, _, words in parts]

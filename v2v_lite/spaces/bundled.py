@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from .files import AnyPath, DataError, pick, sha256_of
+from .formats import READERS, is_rows_file, open_table
 from .headers import Schema, check_header, is_plain_text, read_header, safe_child
-from .space import SUFFIXES, Space
+from .space import PROVENANCE, Space
+from .tables import Table, spans
 
 __all__ = [
     "EVAL_ROWS", "NAMES", "TRAIN_ROWS", "data_folder", "load", "read_manifest",
-    "resolve", "verify",
+    "resolve", "resolve_table", "verify",
 ]  # fmt: skip
 
 MANIFEST, MANIFEST_FORMAT = "manifest.json", "v2v-data-1"
@@ -96,19 +99,30 @@ def read_manifest(folder: AnyPath) -> dict[str, dict]:
     return sets
 
 
-def resolve(name_or_path: AnyPath, part: str = "all") -> Space:
-    """A space by bundled name (`part` of it), or from a .safetensors or .npy file.
+def resolve(name_or_path: AnyPath, part: str = "all", drop_bad: bool = False) -> Space:
+    """A space by bundled name (`part` of it), or from a file (see `Space.load`).
 
     Raises DataError listing the bundled names when it is neither.
     """
     if str(name_or_path) in NAMES:
         return load(str(name_or_path), part)
-    path = Path(name_or_path)
-    if path.suffix.lower() in SUFFIXES:
-        return Space.load(path)
+    return Space.of_table(resolve_table(name_or_path), None, drop_bad)
+
+
+def resolve_table(name_or_path: AnyPath, part: str = "all") -> Table:
+    """The same rows, unread where they are in a file."""
+    if str(name_or_path) in NAMES:
+        space = load(str(name_or_path), part)
+        return Table(
+            str(name_or_path), (space.n, space.d),
+            lambda: (space.vectors[span] for span in spans(space.n)),
+            ids=space.ids, header=asdict(space.provenance), mean=space.mean, exact=True,
+        )  # fmt: skip
+    if is_rows_file(name_or_path):
+        return open_table(name_or_path, PROVENANCE)
     raise DataError(
         f"{name_or_path}: neither a bundled space ({', '.join(NAMES)}) "
-        "nor a .safetensors or .npy file"
+        f"nor a file of rows ({' '.join(READERS)})"
     )
 
 

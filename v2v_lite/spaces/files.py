@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 
 __all__ = [
     "AnyPath", "ConfigError", "DataError", "V2VError", "atomic", "check_file",
-    "first_line", "parse_json", "parsing", "pick", "read_json", "sha256_of",
+    "first_line", "locked", "parse_json", "parsing", "pick", "read_json", "sha256_of",
     "write_json",
 ]  # fmt: skip
 
@@ -99,7 +99,7 @@ def atomic(path: AnyPath) -> Iterator[Path]:
         for old in path.parent.glob(".v2v-*.tmp"):
             # One may be gone meanwhile, or not be named as ours are.
             with suppress(OSError, ValueError, OverflowError):
-                if _is_stale(old):
+                if _is_stale(old, old.name):
                     old.unlink()
         yield temporary
         # Without this a power cut after the rename can leave it on empty content.
@@ -114,8 +114,37 @@ def atomic(path: AnyPath) -> Iterator[Path]:
             temporary.unlink()
 
 
-def _is_stale(path: Path) -> bool:
-    host, pid = path.name.split("-")[1:3]
+@contextmanager
+def locked(folder: AnyPath) -> Iterator[None]:
+    """Hold a folder: another process that asks for it meanwhile gets a DataError.
+
+    The lock is a file in it that names this process. One that a killed process left is
+    taken over. A folder that is made for the lock and stays empty goes again.
+    """
+    folder, mark = Path(folder), f"-{_HOST}-{os.getpid()}"
+    lock, fresh = folder / ".v2v-lock", not folder.exists()
+    with parsing(folder, "a folder to write in"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError, ValueError):
+            if _is_stale(lock, lock.read_text()):
+                lock.unlink()
+        try:
+            with open(lock, "x") as file:
+                file.write(mark)
+        except FileExistsError:
+            fact = "another process is writing there; wait for it, or choose another"
+            raise DataError(f"{folder}: {fact} (if none runs, delete {lock})") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            lock.unlink()
+            if fresh:
+                folder.rmdir()  # which refuses where there is anything
+
+
+def _is_stale(path: Path, mark: str) -> bool:
+    host, pid = mark.split("-")[1:3]
     if host == _HOST and os.name != "nt":  # there signal 0 would end the process
         try:
             os.kill(int(pid), 0)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import reprlib
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from .files import (
 
 __all__ = [
     "Schema", "check_header", "is_nonempty_text", "is_plain_text", "read_header",
-    "read_tensors", "safe_child", "safe_name", "write_tensors",
+    "read_tensors", "safe_child", "safe_name", "write_rows", "write_tensors",
 ]  # fmt: skip
 
 
@@ -136,6 +138,48 @@ def read_tensors(path: AnyPath) -> tuple[dict[str, Tensor], dict]:
     return tensors, header
 
 
+def write_rows(
+    path: AnyPath, blocks: Iterable[Tensor], shape: tuple[int, int],
+    ids: Tensor | None, header: dict,
+) -> None:  # fmt: skip
+    """As `write_tensors`: "vectors" `(n, d)` float32 by blocks, their mean, and ids."""
+    entries = {"vectors": ("F32", shape), "mean": ("F32", shape[1:])}
+    if ids is not None:
+        entries = {"ids": ("I64", shape[:1]), **entries}
+
+    def head(digest: str) -> bytes:
+        about: dict[str, Any] = {"v2v": _canonical({**header, "digest": digest})}
+        about, at = {"__metadata__": about}, 0
+        for key, (kind, size) in entries.items():
+            end = at + math.prod(size) * (8 if kind == "I64" else 4)
+            about[key] = {"dtype": kind, "shape": size, "data_offsets": [at, end]}
+            at = end
+        text = json.dumps(about, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        return struct.pack("<Q", len(text)) + text
+
+    total = torch.zeros(shape[1], dtype=torch.float64)
+    digest = hashlib.sha256(_canonical(header).encode())
+    with open(path, "wb+") as file:
+        file.write(head("0" * 64))
+        if ids is not None:
+            file.write(ids.cpu().contiguous().numpy().data)
+            _add(digest, "ids", ids.cpu())
+        start = file.tell()
+        for rows in blocks:
+            total += rows.sum(dim=0, dtype=torch.float64).cpu()
+            file.write(rows.cpu().contiguous().numpy().data)
+        end, mean = file.tell(), (total / max(shape[0], 1)).float()
+        file.write(mean.numpy().data)
+        _add(digest, "mean", mean)
+        digest.update(f"vectors torch.float32 {shape}".encode())
+        file.seek(start)
+        while left := min(end - file.tell(), 1 << 20):
+            digest.update(file.read(left))
+        file.seek(0)
+        file.write(head(digest.hexdigest()))
+
+
 def _canonical(header: dict) -> str:
     return json.dumps(header, sort_keys=True, ensure_ascii=False)
 
@@ -143,10 +187,13 @@ def _canonical(header: dict) -> str:
 def _digest(tensors: Mapping[str, Tensor], header: dict) -> str:
     digest = hashlib.sha256(_canonical(header).encode())
     for key in sorted(tensors):
-        x = tensors[key]
-        digest.update(f"{key} {x.dtype} {tuple(x.shape)}".encode())
-        digest.update(x.reshape(-1).view(torch.uint8).numpy().data)
+        _add(digest, key, tensors[key])
     return digest.hexdigest()
+
+
+def _add(digest: Any, key: str, x: Tensor) -> None:
+    digest.update(f"{key} {x.dtype} {tuple(x.shape)}".encode())
+    digest.update(x.reshape(-1).view(torch.uint8).numpy().data)
 
 
 def safe_name(name: str) -> str:

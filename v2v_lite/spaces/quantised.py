@@ -20,9 +20,10 @@ from torch.nn.functional import cosine_similarity
 from .bundled import MANIFEST, MANIFEST_FORMAT, read_manifest
 from .encoders import ENCODERS, encode, model_name
 from .files import AnyPath, DataError, atomic, sha256_of, write_json
+from .formats import CODES_FORMAT, IDS
 from .headers import safe_child, safe_name, write_tensors
 from .rows import check_rows, dequantise, unit
-from .space import CODES_FORMAT, IDS, Space, mean_of
+from .space import Space, mean_of
 from .texts import check_threshold, drop_near, read_texts
 
 __all__ = ["dequantise", "file_entry", "make_set", "quantise", "write_set"]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .files import AnyPath, DataError, atomic, check_file, parsing
-from .headers import check_header, is_plain_text, read_tensors, write_tensors
-from .rows import as_tensor, check_rows, check_shape, dequantise, unit
+from .files import AnyPath, DataError, atomic, parsing
+from .formats import FORMAT, open_table
+from .headers import is_plain_text, write_rows, write_tensors
+from .rows import as_tensor, check_not_packed, check_rows, check_shape, scaled
+from .tables import Table, spans
 from .texts import check_texts, text_ids, texts_sha256
 
-__all__ = ["Provenance", "Space", "mean_of"]
+__all__ = ["Provenance", "Space", "mean_of", "read_blocks", "save_blocks"]
 
-FORMAT = "v2v-space-1"
-CODES_FORMAT = "v2v-int8-1"  # int8 codes, one scale a dimension; see `quantised`
-SUFFIXES = (".safetensors", ".npy")
-IDS = "ids.safetensors"  # beside files of codes
+SAVED = (".safetensors", ".npy")
+LARGE = 65_536  # rows, beyond which sums are made by blocks
 UNIT_TOLERANCE = 1e-3  # how far a row's length may be from one before it is refused
 
 
@@ -43,7 +42,8 @@ class Space:
     """`(n, d)` float32 unit rows of one encoder, their provenance and training mean.
 
     `mean` is `(d,)`, the mean of the rows that models may be trained on (default: of
-    `vectors`); `ids` is `(n,)` int64, one fingerprint for each text, or None. For
+    `vectors`); `ids` is `(n,)` int64, one fingerprint for each text, or None;
+    `numbers` `(n,)` says which rows of its file these are, if they are of one. For
     vectors of any length use `Space.of`. Raises DataError for rows that are not unit,
     not finite, or of a shape that does not fit.
 
@@ -56,6 +56,7 @@ class Space:
     provenance: Provenance = field(default_factory=Provenance)
     mean: Tensor = None  # type: ignore[assignment]  # never None once made
     ids: Tensor | None = None
+    numbers: Tensor | None = None
 
     def __post_init__(self) -> None:
         rows = check_rows(self.vectors, self.name, unit_rows=False).detach()
@@ -133,9 +134,14 @@ class Space:
 
         `texts`, row by row, become ids and a SHA-256 and are not kept. `provenance`
         takes the fields of `Provenance`: weights, licence, note, texts_sha256, and
-        `about` for its field `texts` (what the texts are).
+        `about` for its field `texts` (what the texts are). `x` may be a list of rows or
+        a column of a table, too (see `rows.as_tensor`); bits packed into bytes are
+        refused.
         """
-        rows = check_rows(x, encoder)
+        given = as_tensor(x, encoder)
+        check_shape(given, encoder)
+        check_not_packed(given, encoder)
+        rows = check_rows(given, encoder)
         if "about" in provenance:
             provenance["texts"] = provenance.pop("about")
         if texts is not None:
@@ -155,11 +161,14 @@ class Space:
             index = index.to(self.vectors.device)
         try:
             rows = self.vectors[index]
-            ids = None if self.ids is None else self.ids.to(self.vectors.device)[index]
+            ids, numbers = (
+                None if x is None else x.to(self.vectors.device)[index]
+                for x in (self.ids, self.numbers)
+            )
         except IndexError as error:
             raise DataError(f"{self.name}: {error} ({self.n} rows)") from error
         check_shape(rows, self.name)  # no row, or an index that is no list of rows
-        return self._derived(vectors=rows, ids=ids)
+        return self._derived(vectors=rows, ids=ids, numbers=numbers)
 
     def with_mean(self, mean: Tensor | None = None) -> Space:
         """The same rows with another training mean `(d,)`, by default their own."""
@@ -172,91 +181,92 @@ class Space:
 
     def save(self, path: AnyPath) -> None:
         """Write one file atomically: all as .safetensors, or as .npy the rows alone."""
-        path, suffix = Path(path), Path(path).suffix.lower()
-        if suffix not in SUFFIXES:
-            raise DataError(f"{path}: rows are saved as .safetensors or .npy files")
         tensors = {"vectors": self.vectors, "mean": self.mean}
         if self.ids is not None:
             tensors["ids"] = self.ids
+        if Path(path).suffix.lower() != ".safetensors":
+            shape = self.n, self.d
+            return save_blocks(path, [self.vectors], shape, self.provenance)
         with atomic(path) as temporary:
-            if suffix == ".safetensors":
-                header = {"format": FORMAT, **asdict(self.provenance)}
-                write_tensors(temporary, tensors, header)
-            else:  # by way of memory: numpy's own write passes over a full disk
-                content = io.BytesIO()
-                np.save(content, self.vectors.cpu().numpy())
-                temporary.write_bytes(content.getbuffer())
+            header = {"format": FORMAT, **asdict(self.provenance)}
+            write_tensors(temporary, tensors, header)
 
     @classmethod
-    def load(cls, path: AnyPath) -> Space:
-        """Read a space, int8 codes, or somebody's own rows (.safetensors or .npy).
+    def load(cls, path: AnyPath, drop_bad: bool = False) -> Space:
+        """Read a space, int8 codes, or somebody's own rows (the kinds of `formats`).
 
-        A .safetensors file without our metadata must hold one 2-D tensor, or one named
-        "vectors"; its encoder is "unknown". Raises DataError naming the file when it is
-        missing, cut short, or holds something else.
+        A file of several tables must hold one named "vectors", or `path` says which, as
+        in "a.npz:left"; without our metadata its encoder is "unknown". Raises DataError
+        naming the file when it is missing, cut short, or holds something else, and all
+        bad rows, which `drop_bad` leaves out.
         """
-        path = check_file(path)
-        tensors, header = _read(path)
-        coded = "codes" in tensors
-        if header or coded:
-            form = {"format": CODES_FORMAT if coded else FORMAT}
-            check_header(header, form | _PROVENANCE, path)
-        else:  # somebody's own; a "mean" or "ids" there may be anything
-            tensors = {"vectors": _the_table(path, tensors)}
-        known = (f.name for f in fields(Provenance))
-        about = Provenance(**{key: header[key] for key in known if key in header})
-        with parsing(path):  # the file is named, also when memory does not suffice
-            if coded:
-                rows, ids = _decoded(path, tensors)
-            else:
-                rows, ids = check_rows(_the_table(path, tensors)), tensors.get("ids")
-            return cls(rows, about, ids=ids).with_mean(tensors.get("mean"))
+        return cls.of_table(open_table(path, PROVENANCE), None, drop_bad)
+
+    @classmethod
+    def of_table(
+        cls, table: Table, index: Tensor | None = None, drop_bad: bool = False
+    ) -> Space:
+        """The rows `index`, rising, of a table, or all; memory holds these alone."""
+        with parsing(
+            table.path
+        ):  # the file is named, also when memory does not suffice
+            if not table.exact:
+                index = table.usable(index, drop_bad)
+            elif index is None:
+                index = torch.arange(table.shape[0])
+            rows, ids = table.fill(index), table.ids
+            if ids is not None and len(ids) == table.shape[0]:
+                ids = ids[index]
+            space = cls(rows, about(table), ids=ids, numbers=index)
+            return space.with_mean(table.mean)
+
+
+def save_blocks(
+    path: AnyPath, blocks: Iterable[Tensor], shape: tuple[int, int],
+    provenance: Provenance, ids: Tensor | None = None,
+) -> None:  # fmt: skip
+    """Write unit rows `(n, d)` as `Space.save` does, holding one block at a time.
+
+    `shape` is that of all blocks together; the mean is that of the rows.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in SAVED:
+        raise DataError(f"{path}: rows are saved as .safetensors or .npy files")
+    with atomic(path) as temporary:
+        if suffix == ".safetensors":
+            header = {"format": FORMAT, **asdict(provenance)}
+            return write_rows(temporary, blocks, shape, ids, header)
+        with open(temporary, "wb") as file:
+            form = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, form)
+            for rows in blocks:  # not by numpy, whose own write passes over a full disk
+                file.write(rows.cpu().contiguous().numpy().data)
+
+
+def read_blocks(table: Table, index: Tensor | None = None) -> Iterator[Space]:
+    """The usable rows `index` of a table, rising, as one small space after another."""
+    for numbers, rows in table.blocks(index):
+        yield Space(
+            rows if table.exact else scaled(rows), about(table), numbers=numbers
+        )
+
+
+def about(table: Table) -> Provenance:
+    """The provenance that a file of ours tells."""
+    known = (f.name for f in fields(Provenance))
+    return Provenance(**{k: table.header[k] for k in known if k in table.header})
 
 
 def mean_of(rows: Tensor) -> Tensor:
     """`(d,)` mean of rows, summed in float64 so that it does not depend on n."""
-    return rows.mean(dim=0, dtype=torch.float64).float()
+    if len(rows) <= LARGE:
+        return rows.mean(dim=0, dtype=torch.float64).float()
+    total = torch.zeros(rows.shape[1], dtype=torch.float64, device=rows.device)
+    for span in spans(len(rows)):  # or all rows would be copied as float64
+        total += rows[span].sum(dim=0, dtype=torch.float64)
+    return (total / len(rows)).float()
 
 
 # The encoder's name ends up in names of files and on terminals; the rest is prose.
-_PROVENANCE: dict[str, Any] = {f"{f.name}?": str for f in fields(Provenance)}
-_PROVENANCE["encoder?"] = is_plain_text
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict]:
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise DataError(f"{path}: only {' and '.join(SUFFIXES)} are read; convert it")
-    if suffix == ".safetensors":
-        return read_tensors(path)
-    mend = "save it again with numpy.save(path, rows)"
-    # Mapped, not read: a header that claims more rows than the file has costs nothing,
-    # and nothing in the file is ever unpickled.
-    with parsing(path, "a whole .npy file of numbers", mend):
-        rows = np.lib.format.open_memmap(path, mode="r")
-        if rows.offset + rows.nbytes != path.stat().st_size:
-            raise ValueError(f"its header tells of {rows.shape} {rows.dtype}")
-        return {"vectors": as_tensor(rows)}, {}
-
-
-def _decoded(path: Path, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-    # The rows of int8 codes, and their ids from the file beside.
-    codes, scale = tensors["codes"], tensors.get("scale")
-    fits = scale is not None and scale.shape == codes.shape[1:]
-    if scale is None or not fits or codes.dtype != torch.int8 or codes.ndim != 2:
-        raise DataError(f"{path}: int8 codes (n, d) and a scale (d,) are needed")
-    if "mean" not in tensors:
-        raise DataError(f"{path}: no mean of the training rows; make the set again")
-    beside = path.parent / IDS
-    ids = read_tensors(beside)[0].get("ids") if beside.is_file() else None
-    return unit(dequantise(codes, scale)), ids
-
-
-def _the_table(path: Path, tensors: dict[str, Tensor]) -> Tensor:
-    if "vectors" in tensors:
-        return tensors["vectors"]
-    tables = [key for key, value in tensors.items() if value.ndim == 2]
-    if len(tables) != 1:
-        found = f"{len(tables)} tables among {sorted(tensors)}"
-        raise DataError(f"{path}: {found}; name the rows 'vectors'")
-    return tensors[tables[0]]
+PROVENANCE: dict[str, Any] = {f"{f.name}?": str for f in fields(Provenance)}
+PROVENANCE["encoder?"] = is_plain_text

@@ -119,6 +119,9 @@ class Block(nn.Module):
         return h + (F.pad(x, (0, extra)) if extra > 0 else x[..., : h.shape[-1]])
 
     def _drop(self, h: Tensor) -> Tensor:
+        if h.device.type == "cpu" and self.dropout and self.training:
+            # Twice as fast as F.dropout there, which was a tenth of RELEASED's step.
+            return h * torch.rand_like(h).ge_(self.dropout).div_(1 - self.dropout)
         return F.dropout(h, self.dropout, self.training) if self.dropout else h
 
 

@@ -25,6 +25,7 @@ from ..align.base import Stages, Translator
 from ..align.diagnosis import Diagnosis, diagnose, label_of
 from ..align.linalg import power, whitening
 from ..align.linear import mean_radius
+from ..align.profile import Profile
 from ..spaces.files import ConfigError, DataError
 from ..spaces.rows import unit
 from ..spaces.space import Space
@@ -52,17 +53,19 @@ class SpaceStats:
     radius: float = 0.0  # mean distance of the rows from the mean; 0: not centred
     whitening: Tensor | None = None  # (d, d)
     output_matrix: Tensor | None = None  # (S, d, d), (1, d, d) or, of a pair, (d, d)
+    profile: Profile | None = None  # of its rows, for translators from it
 
     @classmethod
     def of(cls, space: Space, preset: Preset) -> SpaceStats:
         """Those of a training space that a preset asks for."""
+        profile = Profile.of(space.vectors)
         if not preset.centred:
-            return cls(space.name, space.mean)
+            return cls(space.name, space.mean, profile=profile)
         radius, matrix = mean_radius(space.vectors, space.mean), None
         if preset.whitening_rows:
             x = unit(space.vectors - space.mean)
             matrix = whitening(x, preset.whitening_rows / space.n)
-        return cls(space.name, space.mean, radius, matrix)
+        return cls(space.name, space.mean, radius, matrix, None, profile)
 
     def transform(self, x: Tensor) -> Tensor:
         """Rows `(n, d)` as the nets see them."""
@@ -119,6 +122,7 @@ class PairTranslator(Translator):
         model = cls()
         model.nets = single_seed(nets, k, pair)
         model.source, model.target = (stats[name] for name in pair)
+        model.profile = model.source.profile
         matrix = model.target.output_matrix
         if matrix is not None:
             matrix = matrix[k if len(matrix) > 1 else 0]
@@ -187,7 +191,7 @@ def evaluate(
     """Means over pairs of a seed's diagnosis without pairs, and what `report` says."""
     found, told = [], dict[str, float]()
     for pair, model in models.items():
-        found.append(diagnose(model, *(held_out[name] for name in pair)))
+        found.append(diagnose(model, *(held_out[name] for name in pair), chance=False))
         if report:
             of = "report" if len(models) == 1 else f"report {pair[0]}"
             told |= {f"{of} {key}": value for key, value in report(model).items()}

@@ -8,10 +8,11 @@ summed there and read at the logging interval, when a loss that is not finite co
 light, too. Which weights are kept, which seed is chosen and when to stop early is
 decided by `align.diagnose` on rows held out, which needs no pair (chapter 11).
 
-Several processes (`accelerate launch`) divide each step's batch among them, so that a
-preset means the same on one GPU as on eight. Their gradients are averaged: those of the
-whole batch, except for losses that compare rows (Gram matrices, MMD, batch norm, the
-relativistic game), which see the rows of one process.
+Several processes (`accelerate launch`) divide each step's batch among them, so that
+eight GPUs see as many rows per step as one. Their gradients are averaged. For losses
+that are means over rows that is the gradient of the whole batch; it is not for whatever
+looks across rows (Gram matrices in VSP, the density game and MMD, batch norm), because
+each process compares its own rows only. OURS is made of such losses.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import os
 import statistics
 from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from ..spaces.files import write_json
 from ..spaces.space import Space
@@ -143,6 +146,9 @@ class Trainer:
             matrix = result.output_matrices(one, self.preset, networks.filter_of(name))
             self.stats[name] = replace(one, output_matrix=matrix)
         if self.config.compile:
+            # All blocks share their code: of torch's 8 variants there are more, and
+            # what comes after them would silently run uncompiled.
+            torch._dynamo.config.cache_size_limit = 64
             nets = networks.nets
             layers = [one.layers for one in networks.discriminators()]
             for module in (*nets.inputs, nets.backbone, *nets.outputs, *layers):
