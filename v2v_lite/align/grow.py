@@ -51,8 +51,7 @@ class GrowConfig:
 
     `axes` are the numbers of leading principal axes. In the plane `n_angles` rotations
     and as many reflections are compared; later each map kept has `n_children` (half
-    beyond 16 axes; `n_single` where one axis is added, which is of either sign: more
-    than two are of use where judges are random). All train for `n_steps` steps on
+    beyond 16 axes; two where one axis is added). All train for `n_steps` steps on
     `batch_size` rows a side, of size `lr` falling by a cosine, half as large beyond 8
     axes. The squared kernel width $h^2$ is `bandwidth` times the mean squared distance
     of two rows. Maps are compared by the loss on `score_rows` rows, and the `beam_size`
@@ -64,7 +63,6 @@ class GrowConfig:
     axes: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24)
     n_angles: int = 36
     n_children: int = 6
-    n_single: int = 2
     n_steps: int = 50
     batch_size: int = 384
     lr: float = 0.1
@@ -76,7 +74,7 @@ class GrowConfig:
     def __post_init__(self) -> None:
         check_minima(
             self, lr=1e-6, bandwidth=1e-3, batch_size=2, score_rows=2, n_children=2,
-            n_single=2, min_distance=0,
+            min_distance=0,
         )  # fmt: skip
         rising = all(a < b for a, b in zip(self.axes, self.axes[1:], strict=False))
         if not rising or self.axes[:1] != (2,):
@@ -207,7 +205,7 @@ def _widened(maps: Tensor, k: int, config: GrowConfig, generator: Generator) -> 
     number = config.n_children if k <= 16 else config.n_children // 2
     children = []
     for w in maps:
-        for child in range(config.n_single if new == 1 else number):
+        for child in range(2 if new == 1 else number):
             sign: Literal[1, -1] = 1 if child % 2 == 0 else -1
             q = random_orthogonal(new, generator=generator, determinant=sign)
             children.append(torch.block_diag(w, q.to(w)))
