@@ -17,6 +17,7 @@ from experiments import (
     growth,
     imports,
     inversion,
+    judges,
     losses,
     platonic,
     privacy,
@@ -180,6 +181,15 @@ def test_recheck_of_vec2vec(tmp_path, monkeypatch):
 
     monkeypatch.setattr(vec2vec.Trial, "train", train)
     assert agree_or_not("vec2vec", tmp_path).agrees
+
+
+def test_recheck_of_judges(tmp_path, monkeypatch):
+    rows = stored("judges")["table"]["trained"]
+    assert [task.seed for task in judges.tasks_of("trained", judges.FULL)] == [
+        row["seed"] for row in rows
+    ]
+    monkeypatch.setattr(judges.Judged, "run", lambda self, work: rows[self.seed])
+    assert agree_or_not("judges", tmp_path).agrees
 
 
 def test_recheck_of_ablations(tmp_path, monkeypatch):

@@ -216,8 +216,9 @@ class Preset(_Checked):
     # Whiten rows too, shrunk as if this many rows of equal variance had been seen; 0
     # does not whiten.
     whitening_rows: float = 0.0
-    # Random weights, or linear adapters from the map of this unpaired method.
-    init: Literal["random", "anchors", "selflearn"] = "random"
+    # Random weights, or linear adapters from the map of this unpaired method; grown is
+    # the grown game and the first phase of self-learning from it.
+    init: Literal["random", "anchors", "grown", "selflearn"] = "random"
     # k-means runs behind the anchors of the initial map.
     anchor_runs: int = 30
     # Sets of anchors to draw; the one whose rows covary most (nuclear norm) is taken.

@@ -5,6 +5,9 @@ more than that: the singular values of its map $M = U \sigma V^\top$ say how far
 direction is shared. The nets start from the rotation $UV^\top$, the discriminators see
 rows filtered by $\sigma$ (`nets.SpectralFilter`), and translations can be scaled by it
 (`result.output_matrices`).
+
+A grown map (`align.grow`) is of a few leading axes, and filters made of it would show
+the discriminators nothing else. So one phase of self-learning from it comes first.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from torch import Tensor
 
 from ..align.anchors import find_anchors
 from ..align.linalg import whitening
-from ..align.selflearn import SelfLearn, SelfLearnConfig
+from ..align.selflearn import PHASES, SelfLearn, SelfLearnConfig
 from ..spaces.rows import unit
 from ..spaces.space import Space
 from .config import Preset
@@ -62,6 +65,8 @@ def _find(
         return max(drawn, key=lambda cross: torch.linalg.matrix_norm(cross, "nuc"))
     if preset.init == "anchors":
         config = replace(config, phases=())
+    if preset.init == "grown":
+        config = replace(config, start="grown", phases=PHASES[:1], n_init=1)
     weight = SelfLearn(config).fit(source, target, seed=seed, progress=progress).weight
     # Undo self-learning's own whitening of the source if the nets' rows have one.
     return weight if white is None else torch.linalg.solve(white, weight)
