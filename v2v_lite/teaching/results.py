@@ -30,8 +30,9 @@ __all__ = [
 
 FORMAT = "v2v-result-2"
 #: The results that the experiments write.
-NAMES = ("ablations", "align", "geometry", "import", "inversion", "losses", "platonic",
-         "privacy", "similarity", "step", "vec2vec")  # fmt: skip
+NAMES = ("ablations", "align", "geometry", "import", "inversion", "losses", "nonlinear",
+         "ours_ablation", "platonic", "privacy", "similarity", "step",
+         "vec2vec")  # fmt: skip
 LIBRARY = Path(__file__).resolve().parents[1]
 BOOK = LIBRARY.parent / "book"  # absent beside an installed wheel
 
