@@ -74,8 +74,6 @@ class NetConfig(_Checked):
     backbone_depth: int = 4
     # Normalisation in the middle blocks: batch (RELEASED), layer (PAPER) or none.
     norm: Literal["batch", "layer", "none"] = "batch"
-    # Batch norm's gains begin at N(1, std^2) and its biases at N(0, std^2).
-    norm_init_std: float = 0.0
     # Dropout probability, in all blocks but the first.
     dropout: float = 0.1
     # Residual connection around every block, zero-padded or cut to the block's width.
@@ -84,6 +82,8 @@ class NetConfig(_Checked):
     linear_adapters: bool = False
     # The backbone is z + MLP(z) with the MLP's last layer zero: it starts as identity.
     identity_backbone: bool = False
+    # Batch norm's gains begin at N(1, std^2) and its biases at N(0, std^2).
+    norm_init_std: float = 0.0
 
 
 @dataclass(frozen=True)
