@@ -183,7 +183,7 @@ def test_a_small_table(tmp_path, monkeypatch):
             assert values == pytest.approx(values[:1] * len(values), rel=1e-3)
         assert row["kept"] in (row["start"], row["last"])
     for row in table["unpaired"]["gains"]:
-        assert row["of"] == 4 and row["mean"]["seeds"] == 2
+        assert row["of"] == 4 and row["mean"]["n"] == 2  # trainings
         some = [r for r in rows if (r["arm"], r["game"]) == (row["arm"], row["game"])]
         gain = np.mean([r[row["when"]]["top1"] - r["start"]["top1"] for r in some])
         assert row["mean"]["gain"] == pytest.approx(gain, abs=1e-5)

@@ -19,6 +19,8 @@ from experiments import (
     inversion,
     judges,
     losses,
+    nonlinear,
+    ours_ablation,
     platonic,
     privacy,
     recheck,
@@ -204,6 +206,47 @@ def test_recheck_of_success(tmp_path, monkeypatch):
     row = next(r for r in rows if (r["world"], r["axes"]) == ("real", 2))
     monkeypatch.setattr(success.Single, "run", lambda self, work: row)
     assert agree_or_not("success", tmp_path).agrees
+
+
+def test_recheck_of_ours_ablation(tmp_path, monkeypatch):
+    row = stored("ours_ablation")["table"]["rows"][0]
+    curve = {"curve": {0: row["initial"], 300: row["final"]}, "seconds": 1.0}
+    monkeypatch.setattr(ours_ablation.Row, "run", lambda self, work: curve)
+    assert agree_or_not("ours_ablation", tmp_path).agrees
+
+
+def test_recheck_of_nonlinear(tmp_path, monkeypatch):
+    def instead(self, work):
+        about = {"arm": self.arm, "game": self.game, "seed": self.start.seed}
+        rows = [
+            row
+            for row in stored("nonlinear")["table"]["unpaired"]["rows"]
+            if about.items() <= row.items()
+            and self.start.a in (row["source"], row["target"])
+        ]
+        points = [
+            {f"{r['source']} to {r['target']}": r["curve"][i] for r in rows}
+            | {"losses": {}}
+            for i in range(len(rows[0]["curve"]))
+        ]
+        return {"curve": points, "seconds": 1.0}
+
+    monkeypatch.setattr(nonlinear.Start, "run", lambda self, work: None)
+    monkeypatch.setattr(nonlinear.Trial, "run", instead)
+    found = agree_or_not("nonlinear", tmp_path)
+    assert found.agrees and found.measured == found.stored
+
+
+def test_the_gains_of_the_nonlinear_table_are_means_of_its_rows():
+    table = stored("nonlinear")["table"]
+    gains = [g for g in table["unpaired"]["gains"] if g["when"] == "last"]
+    rows = table["unpaired"]["rows"]
+    for found in gains:  # means by hand, from the rows
+        same = [r for r in rows if all(r[k] == found[k] for k in ("arm", "game"))]
+        by_hand = [r["last"]["top1"] - r["start"]["top1"] for r in same]
+        assert found["mean"]["gain"] == pytest.approx(
+            sum(by_hand) / len(by_hand), abs=1e-5
+        )
 
 
 def test_recheck_of_losses(tmp_path, monkeypatch):
