@@ -213,7 +213,10 @@ def test_blocks_give_what_the_whole_gives(out, v2v, files, monkeypatch, tmp_path
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory as Linux tells it")
 def test_memory_does_not_grow_with_the_file(tmp_path):
-    """8 and 64 MB of float16 rows: the same peak, within a few blocks."""
+    """64 and 256 MB of float16 rows: the peak grows by far less than the file.
+
+    Pages of the mapped file that the system has not taken back count, too.
+    """
     model = METHODS["identity"]().fit(np.eye(64, 512), np.eye(64, 512))
     model.save(tmp_path / "m")
     code = (
@@ -223,7 +226,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
         "print(int(status.split('VmHWM:')[1].split()[0]) // 1024)"
     )
     peaks = []
-    for n in (8192, 65_536):
+    for n in (65_536, 262_144):
         rows = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float16, (n, 512))
         g = np.random.default_rng(0)
         block = g.normal(size=(4096, 512)).astype(np.float16)
@@ -237,7 +240,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
         done = subprocess.run(call, capture_output=True, text=True, env=env)
         peaks.append(int(done.stdout.split()[-1]))
         (tmp_path / "t.npy").unlink()
-    assert peaks[1] - peaks[0] < 28, peaks  # the larger file has 56 MB more
+    assert peaks[1] - peaks[0] < 96, peaks  # the larger file has 192 MB more
 
 
 def test_rows_beyond_the_memory_are_one_line(fails, files, monkeypatch):

@@ -75,7 +75,7 @@ def test_every_field_of_a_preset_is_an_option(v2v_train, capsys):
     )
     assert preset["optim"]["betas"] == [0.1, 0.2] and preset["centred"]
     assert preset["optim"]["schedule"] == "cosine" and preset["net"]["latent_dim"] == 20
-    assert not preset["net"]["residual"] and preset["net"]["norm"] == "batch"
+    assert not preset["net"]["residual"] and preset["net"]["norm"] == "layer"
 
 
 @pytest.mark.parametrize(

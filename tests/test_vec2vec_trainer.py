@@ -508,8 +508,8 @@ def test_the_best_nets_of_each_seed_are_kept(monkeypatch, tmp_path):
     scores = iter([0.1, 0.1, 0.5, 0.2, 0.3, 0.4, 0.0, 0.4])  # two seeds, four times
     real, seen = result_module.diagnose, []
 
-    def scripted(model, *sides, other_seeds=()):
-        found = real(model, *sides, other_seeds=other_seeds)
+    def scripted(model, *sides, other_seeds=(), **options):
+        found = real(model, *sides, other_seeds=other_seeds, **options)
         if other_seeds:
             return found
         seen.append(model.nets.state_dict())
