@@ -41,6 +41,9 @@ class Fit(base.Command):
     device: base.Device = "auto"
     # Overwrite what the folder holds of another pair or run.
     force: base.Flag = False
+    # For selflearn and vec2vec, known pairs: two files, row i of both the same text.
+    # Their rows are fitted with the others.
+    pairs: PairFiles = None
 
     def sides(self) -> list[v2v.spaces.Space]:
         """The rows to fit on, and those held back (see `unseen.load_pair`)."""
@@ -102,9 +105,6 @@ class Align(Fit):
     # Where selflearn starts: anchors, the grown game (chapter 12), or the best of both
     # by its objective, which takes twice the time.
     start: Literal["anchors", "grown", "best"] = "anchors"
-    # For selflearn, known pairs: two files, row i of both the same text. Their rows are
-    # fitted with the others.
-    pairs: PairFiles = None
 
     def run(self) -> base.Result:
         base.at_least_one(seeds=self.seeds)
@@ -121,7 +121,7 @@ class Align(Fit):
         self.keep_results(out, pair)
         known: dict[str, Any] = {}
         if self.pairs is not None:
-            if method is not v2v.align.SelfLearn:
+            if self.method not in ("selflearn", "vec2vec"):
                 raise base.UsageError(f"--pairs: {self.method} learns from none")
             sides[:2], known["pairs"] = with_pairs(sides[:2], self.pairs)
         sides = [base.to_device(side, self.device) for side in sides]
