@@ -13,7 +13,9 @@ import v2v_lite as v2v
 from . import base, unseen
 from .known import PairFiles, with_pairs
 
-__all__ = ["Align", "Diagnose", "Fit", "Score", "Translate", "best_of"]
+__all__ = [
+    "Align", "Diagnose", "Fit", "Score", "Translate", "best_of", "check_same_rows",
+]  # fmt: skip
 
 DIAGNOSIS = "diagnosis.json"
 
@@ -218,7 +220,7 @@ class Score(base.Command):
         base.at_least_one(pool=self.pool)
         words = self.translated, self.target
         tables = [v2v.spaces.resolve_table(word, self.part) for word in words]
-        _check_same_rows(*tables)
+        check_same_rows(tables[0], tables[1])
         index = v2v.spaces.draw(tables[0].shape[0], self.pool, unseen.generator_of(0))
         for table in tables:
             index = table.usable(index, self.drop_bad)
@@ -280,14 +282,19 @@ def best_of(
     return max(range(len(found)), key=lambda k: found[k].score), found
 
 
-def _check_same_rows(one: v2v.spaces.Table, two: v2v.spaces.Table) -> None:
-    ids = [table.ids.tolist() for table in (one, two) if table.ids is not None]
+def check_same_rows(
+    one: v2v.spaces.Table, two: v2v.spaces.Table, encoder: bool = True
+) -> None:
+    """UsageError unless row i of both may be of one text, and of one `encoder`."""
+    # Ids of somebody's store and those of texts, in files of ours, say nothing together.
+    alike = bool(one.header) == bool(two.header)
+    ids = [t.ids.tolist() for t in (one, two) if t.ids is not None and alike]
     if one.shape[0] != two.shape[0] or (len(ids) == 2 and ids[0] != ids[1]):
         raise base.UsageError(
             f"the {one.shape[0]} and {two.shape[0]} rows are not of the same texts; "
             "give row i of both the same text (--part eval of bundled names?)"
         )
     names = {table.header.get("encoder", "unknown") for table in (one, two)}
-    if len(names - {"unknown"}) > 1:
+    if encoder and len(names - {"unknown"}) > 1:
         both = " and ".join(sorted(names))
         raise base.UsageError(f"rows of {both} are in different spaces; translate them")
