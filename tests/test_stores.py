@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from v2v_lite.align import SelfLearnConfig
+from v2v_lite.align import SelfLearnConfig, Translator, Whitened
 from v2v_lite.align.anchors import AnchorConfig
 from v2v_lite.cli import main
 from v2v_lite.spaces import Space
@@ -26,7 +26,7 @@ def sections() -> dict[str, list[tuple[str, str]]]:
     return {name: snippets for name, snippets in found.items() if snippets}
 
 
-def run(snippets, names, expect=(0,)) -> None:
+def run(snippets, names) -> None:
     """Python in the namespace `names`, and each command in this process."""
     for language, text in snippets:
         if language == "python":
@@ -35,20 +35,20 @@ def run(snippets, names, expect=(0,)) -> None:
         for line in text.splitlines():
             words = shlex.split(line)
             assert words.pop(0) == "v2v"
-            code = main(words)
-            assert code in (expect if words[0] == "gate" else (0,)), line
+            assert main(words) == 0, line
+            if words[0] == "align":  # what costs little is worth little
+                sides = (names[k].take(slice(9000, None)) for k in ("old", "new"))
+                Whitened().fit(*(side.with_mean() for side in sides)).save("moved")
 
 
 @pytest.fixture(scope="module")
 def moved(tmp_path_factory):
-    """A folder in which the eight steps were made, by a fit that costs little, and the
-    names that they left."""
+    """A folder in which the eight steps were made, and the names that they left."""
     folder, names = tmp_path_factory.mktemp("store"), {"__name__": "page"}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr("v2v_lite.align.selflearn.SelfLearnConfig", lambda: TINY)
-        # A rough map does not serve, and the gate says so: that, too, is the page's.
-        run(sections()["The move in eight steps"], names, expect=(0, 1))
+        run(sections()["The move in eight steps"], names)
     return folder, names
 
 
@@ -60,8 +60,6 @@ def page(moved, monkeypatch):
 
 
 def test_the_translated_rows_are_those_of_the_export(page):
-    from v2v_lite.align import Translator
-
     want = Translator.load("moved").translate(page["old"].vectors[:3000])
     assert page["translated"].vectors.numpy() == pytest.approx(want.numpy(), abs=1e-6)
     assert page["ids"][:2] == ["doc-0", "doc-1"] and len(page["ids"]) == 3000
@@ -85,8 +83,7 @@ def test_a_mixed_index_of_inner_products_is_the_gates(page, monkeypatch):
 
     monkeypatch.setattr(subprocess, "run", in_process)
     run(sections()["While old and new stand side by side"], page)
-    # Whatever the map is worth, calibrated rows take about their half of the places.
-    assert 0.3 < page["share"] < 0.7
+    assert 0.4 < page["share"] < 0.6
     plain = np.vstack([page["native"], page["translated"].vectors.numpy()])
     top = np.argsort(-(page["queries"] @ plain.T), axis=1)[:, :10]
     before = (top >= 3000).mean()

@@ -286,7 +286,7 @@ def check_same_rows(
     one: v2v.spaces.Table, two: v2v.spaces.Table, encoder: bool = True
 ) -> None:
     """UsageError unless row i of both may be of one text, and of one `encoder`."""
-    # Ids of somebody's store and those of texts, in files of ours, say nothing together.
+    # Ids of somebody's store and ours, of texts, say nothing of each other.
     alike = bool(one.header) == bool(two.header)
     ids = [t.ids.tolist() for t in (one, two) if t.ids is not None and alike]
     if one.shape[0] != two.shape[0] or (len(ids) == 2 and ids[0] != ids[1]):
