@@ -53,8 +53,6 @@ def read(folder: Path) -> tuple[dict[str, Tensor], dict]:
 
     Fields that older versions did not write get their defaults.
     """
-    if (folder / WEIGHTS).is_file() and not (folder / HEADER).exists():
-        raise DataError(f"{folder}: {WEIGHTS} without its {HEADER}; {AGAIN}")
     headers.read_header(folder / HEADER, SCHEMA)
     tensors, about = headers.read_tensors(folder / WEIGHTS)
     about = headers.check_header(about, SCHEMA, folder / WEIGHTS, AGAIN)
