@@ -22,6 +22,7 @@ from v2v_lite.spaces.documents import SETS, SPLITS, read_documents, read_labels
 from v2v_lite.spaces.files import write_json
 from v2v_lite.spaces.headers import read_tensors, write_tensors
 from v2v_lite.spaces.quantised import file_entry, worst_cosine
+from v2v_lite.spaces.space import mean_of
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 LABELS = "documents/labels.json"
@@ -78,7 +79,7 @@ def restore(name: str, space: Space, before: dict, tensors: dict, entry: dict) -
         else:
             fresh.append(i)
     rows = unit(codes * scale)
-    mean = rows[: entry["train"][1]].mean(0)
+    mean = mean_of(rows[: entry["train"][1]])
     write_tensors(path, {"codes": codes, "scale": scale, "mean": mean}, header)
     about = entry["spaces"][space.name]
     about |= file_entry(DATA, f"documents/{name}/{path.name}")
