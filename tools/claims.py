@@ -6,12 +6,13 @@ README, which GitHub shows as it is, ``.953<!--claim SOURCE-->``.
 A source is one of
 
 - ``NAME:path.to.number``: the entry of the table in book/results/NAME.json; a number in
-  the path is the place in a list,
+  the path is the place in a list, ``*`` all of its entries, and ``min``, ``max`` or
+  ``median`` after a space takes that one, as in ``growth:topics_best.*.rank max``,
 - ``#cell``: a number printed by the cell of that id in the same chapter; ``06#cell`` is
   one of chapter 6; ``#cell:words`` takes only the lines of the output that hold the
   words.
 
-The claim holds if the value rounds to what is shown, with as many decimals as are shown;
+The claim holds if the value rounds to what is shown, with as many decimals as shown;
 "95 %" is a hundredth of 95. `tests/test_book.py` checks every one.
 
 python tools/claims.py      lists the claims that do not hold
@@ -24,12 +25,14 @@ import re
 import sys
 from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
 ROLE = re.compile(r"\{claim\}`([^`<]+?)\s*<([^`>]+)>`")
 COMMENT = re.compile(r"(-?[\d.,]*\d(?:\s?%)?)<!--claim ([^>]+?)-->")
+AMONG: dict[str, Any] = {"min": min, "max": max, "median": median}
 NUMBER = re.compile(r"-?\d[\d,]*\.?\d*(?:e[+-]?\d+)?|-?\.\d+")
 
 
@@ -69,13 +72,23 @@ def values(source: str, path: Path) -> list[float]:
             path = next(iter(BOOK.glob(f"{chapter}_*.ipynb")), path / "missing")
         cell, _, words = rest.partition(":")
         return printed(path, cell, words)
-    name, _, steps = source.partition(":")
-    found: Any = json.loads((BOOK / "results" / f"{name}.json").read_text())["table"]
-    for step in steps.split("."):
-        found = found[int(step) if isinstance(found, list) else step]
-    if isinstance(found, bool) or not isinstance(found, (int, float)):
-        raise LookupError(f"{source} is not a number")
-    return [float(found)]
+    name, _, rest = source.partition(":")
+    steps, which = re.fullmatch(r"(.*?)(?: (min|max|median))?", rest).groups()  # type: ignore[union-attr]
+    table = json.loads((BOOK / "results" / f"{name}.json").read_text())["table"]
+    found = [float(x) for x in entries(table, steps.split("."))]
+    return [AMONG[which](found)] if which else found
+
+
+def entries(found: Any, steps: list[str]) -> list[float]:
+    """The numbers at the end of a path, in a table of dicts and lists."""
+    if not steps:
+        if isinstance(found, bool) or not isinstance(found, (int, float)):
+            raise LookupError(f"{found!r} is not a number")
+        return [found]
+    step, rest = steps[0], steps[1:]
+    if step == "*":
+        return [x for one in found for x in entries(one, rest)]
+    return entries(found[int(step) if isinstance(found, list) else step], rest)
 
 
 def printed(path: Path, cell: str, words: str = "") -> list[float]:

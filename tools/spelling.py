@@ -17,23 +17,40 @@ import claims
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Words that codespell takes for misspellings and that are none here.
-ALLOWED = ("ans", "assertIn", "nd", "te", "ot", "fo", "hist", "reise", "sur", "vie", "nin")
+ALLOWED = (
+    "ans",
+    "assertIn",
+    "nd",
+    "te",
+    "ot",
+    "fo",
+    "hist",
+    "reise",
+    "sur",
+    "vie",
+    "nin",
+)
 #: What this book writes otherwise, and how.
 HOUSE = {
     r"\be-mails?\b": "email",
     r"\bwithout (?:a|any) network\b": "without an internet connection",
     r"\b(?:analy[sz]ing|analyze[sd]?)\b": "analyse",
-    r"\b(?:center|color|neighbor|behavior|favor)(?:s|ed|ing|hood)?\b": "British spelling",
+    r"\b(?:center|color|neighbor|behavior|favor)(?:s|ed|ing|hood)?\b": "-re, -our",
     r"\b\w{3,}(?:ization|izations)\b": "-isation",
-    r"\b(?:normaliz|synchroniz|quantiz|initializ|organiz|minimiz|maximiz|generaliz)\w+": "-ise",
-    r"\bdatabase's rows are safe\b": "no such promise",
+    r"\b(?:normaliz|synchroniz|quantiz|initializ|organiz)\w+": "-ise",
+    r"\b(?:minimiz|maximiz|generaliz|regulariz|optimiz)\w+": "-ise",
 }
 LATER = r"(?:Normalization|Regularization|Optimization|Quantization)"
 
 
 def files() -> list[Path]:
     """What is read, and not made by a program."""
-    more = ("CHANGELOG.md", "CONTRIBUTING.md", "data/README.md", "data/documents/README.md")
+    more = (
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "data/README.md",
+        "data/documents/README.md",
+    )
     return [*claims.pages(), *(ROOT / name for name in more)]
 
 
@@ -43,8 +60,12 @@ def plain(path: Path) -> str:
     text = re.sub(r"^(?:```|~~~)(?!\{).*?^(?:```|~~~)", "", text, flags=re.M | re.S)
     text = re.sub(r"<!--.*?-->|<[^>\n]+>", "", text, flags=re.S)
     text = re.sub(r"\$\$.*?\$\$(?: *\([\w-]+\))?|\$[^$\n]+\$", "", text, flags=re.S)
-    text = re.sub(r"\{(?:cite|ref|eq|numref|claim)(?::\w+)?\}`[^`]*`|`[^`\n]+`", "", text)
-    text = re.sub(r"\]\([^)]*\)|https?://\S+|^:\w+:.*$|\(\w+-[\w-]+\)=", "", text, flags=re.M)
+    text = re.sub(
+        r"\{(?:cite|ref|eq|numref|claim)(?::\w+)?\}`[^`]*`|`[^`\n]+`", "", text
+    )
+    text = re.sub(
+        r"\]\([^)]*\)|https?://\S+|^:\w+:.*$|\(\w+-[\w-]+\)=", "", text, flags=re.M
+    )
     return text
 
 
