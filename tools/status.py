@@ -14,6 +14,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
+READ = re.compile(
+    r"(?i)\*\*To read:?\*\*:?\s+about ([^.*\n]+)|about (an? [^.,]*?) to read"
+)
 PINS = (
     "torch",
     "numpy",
@@ -32,10 +35,12 @@ def chapters() -> list[tuple[str, str, str, str]]:
         texts = ["".join(c["source"]) for c in book["cells"]]
         title = texts[0].splitlines()[0].lstrip("# ")
         seconds = book["metadata"].get("v2v", {}).get("seconds")
-        read = re.search(r"\*\*To read:\*\*\s+about ([^.*\n]+)", "\n".join(texts))
+        read = READ.search("\n".join(texts))
         used = sorted(set(re.findall(r'results\.load\("(\w+)"\)', "\n".join(texts))))
         shown = "not measured" if seconds is None else f"{seconds:g}"
-        rows.append((title, shown, read[1] if read else "", ", ".join(used)))
+        rows.append(
+            (title, shown, (read[1] or read[2]) if read else "", ", ".join(used))
+        )
     return rows
 
 
