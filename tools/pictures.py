@@ -1,9 +1,9 @@
-"""A Sphinx extension that makes the pages' figures: numbered, captioned, light and dark.
+"""A Sphinx extension that makes the pages' figures: numbered, light and dark.
 
 A notebook carries its pictures in itself: drawings as ``data:`` addresses, flip-books
 as the widgets' state. On the built page each becomes a ``<figure>``: the drawing is a
-file beside the pages, loaded when it comes into sight, once as it is and once recoloured
-for dark screens; a flip-book is a plain slider with the frames under it
+file beside the pages, loaded when it comes into sight, once as it is and once in
+other colours for dark screens; a flip-book is a plain slider with the frames under it
 (``book/web/figures.js``), so that no page needs the widgets' manager. A paragraph that
 begins with **Figure 6.2** right after a picture becomes its caption, and every
 "Figure 6.2" in the text a link to it. A picture without such a paragraph has the first

@@ -108,19 +108,19 @@ def score_bars(
 
 def figure_to_png(figure: Figure, dpi: int = 110, colours: int = 64) -> bytes:
     """The figure as a small PNG: a palette of ``colours`` is enough for a chart."""
-    from PIL import Image
-
     raw = io.BytesIO()
     figure.savefig(raw, format="png", dpi=dpi, facecolor="white", metadata={})
-    return palette_png(Image.open(raw).convert("RGB"), colours)
+    return palette_png(raw.getvalue(), colours)
 
 
-def palette_png(image: Any, colours: int) -> bytes:
-    """A PIL image as a PNG of that many colours; what was transparent stays so."""
-    small = io.BytesIO()
-    # dither 0: none. Octrees are the one method of PIL's that keeps transparency.
-    few = image.quantize(colours, method=2 if image.mode == "RGBA" else 0, dither=0)
-    few.save(small, format="PNG", optimize=True)
+def palette_png(png: bytes, colours: int) -> bytes:
+    """The PNG with that many colours; what was transparent stays so."""
+    from PIL import Image
+
+    small, image = io.BytesIO(), Image.open(io.BytesIO(png)).convert("RGBA")
+    # An octree (2) is the one method of PIL's that keeps transparency.
+    few = image.quantize(colours, method=2, dither=Image.Dither.NONE)
+    few.save(small, "PNG", optimize=True)
     return small.getvalue()
 
 
@@ -134,43 +134,35 @@ def figure_to_svg(figure: Figure, dpi: int = 110) -> str:
     from matplotlib import rc_context
     from matplotlib.colors import to_hex
 
+    def less(found: re.Match[str]) -> str:
+        return base64.b64encode(palette_png(base64.b64decode(found[0]), 64)).decode()
+
     for axes in figure.axes:
         for cloud in axes.collections:
             marks = max(len(cloud.get_paths()), np.size(cloud.get_offsets()) // 2)
-            cloud.set_rasterized(marks > MANY)
+            cloud.set_rasterized(bool(marks > MANY))
         for line in axes.lines:
-            marked = line.get_marker() not in ("None", "none", "", " ", None)
-            line.set_rasterized(marked and np.size(line.get_xdata()) > MANY)
-    for text in (t for axes in figure.axes if axes.images for t in axes.texts):
-        ink = to_hex(text.get_color())
-        text.set_color({"#000000": "#010101", "#ffffff": "#fefefe"}.get(ink, ink))
-    raw = io.StringIO()
+            marks = np.size(line.get_xdata()) * (line.get_marker() != "None")
+            line.set_rasterized(bool(marks > MANY))
+        for text in axes.texts if axes.images else []:
+            ink = to_hex(text.get_color())
+            text.set_color({"#000000": "#010101", "#ffffff": "#fefefe"}.get(ink, ink))
+    raw, none = io.StringIO(), {"Date": None}
     with rc_context({"svg.hashsalt": "v2v", "svg.fonttype": "path"}):
-        figure.savefig(
-            raw, format="svg", dpi=2 * dpi, facecolor="none", metadata={"Date": None}
-        )
+        figure.savefig(raw, format="svg", dpi=2 * dpi, facecolor="none", metadata=none)
     short = re.sub(r"([1-9]\d*\.\d\d)\d+", r"\1", raw.getvalue())
-    return re.sub(r"(?<=data:image/png;base64,)[^\"]+", _less, short)
-
-
-def _less(found: re.Match[str]) -> str:
-    """The embedded picture with a palette: a third of the bytes."""
-    from PIL import Image
-
-    image = Image.open(io.BytesIO(base64.b64decode(found[0])))
-    return base64.b64encode(palette_png(image, 64)).decode()
+    return re.sub(r"(?<=data:image/png;base64,)[^\"]+", less, short)
 
 
 def img_tag(figure: Figure, alt: str, dpi: int = 110) -> str:
     """An ``<img>`` that carries its drawing and its text, on a white card."""
     if not alt.strip():
         raise ValueError("alt is empty: say in a sentence what the figure shows")
-    svg = figure_to_svg(figure, dpi)
-    data = quote(svg[svg.index("<svg") :].replace('"', "'"), safe=" /:;=,()'")
-    text = html.escape(" ".join(alt.split()), quote=True)
-    width = round(figure.get_size_inches()[0] * dpi)
-    source = f"data:image/svg+xml,{data}"
-    return f'<img src="{source}" alt="{text}" width="{width}" style="{CARD}">'
+    svg = figure_to_svg(figure, dpi).partition("<svg")[2].replace('"', "'")
+    data = quote(f"<svg{svg}", " /:;=,()'")
+    has = f'alt="{html.escape(" ".join(alt.split()))}" style="{CARD}"'
+    has += f' width="{figure.get_size_inches()[0] * dpi:.0f}"'
+    return f'<img src="data:image/svg+xml,{data}" {has}>'
 
 
 def picture(figure: Figure, alt: str, dpi: int = 110) -> HTML:
