@@ -35,7 +35,7 @@ $(READY): requirements.txt pyproject.toml
 venv: $(READY)  ## make the virtual environment .venv
 
 $(ASSETS): tools/assets.py tools/assets.json $(READY)
-	@echo "== assets: MathJax, RequireJS and the widget manager, for an offline book"
+	@echo "== assets: MathJax, for an offline book"
 	@$(PY) tools/assets.py
 
 assets: $(ASSETS)  ## bring the scripts that the built book needs
