@@ -68,9 +68,11 @@ def table(head: tuple[str, ...], rows: list[Any], caption: str) -> str:
         "<tr>" + "".join(f"<td>{html.escape(x)}</td>" for x in row) + "</tr>"
         for row in rows
     )
+    name = html.escape(caption)
     return (
-        f'<table class="table"><caption>{html.escape(caption)}</caption>'
-        f"<thead><tr>{cells}</tr></thead>\n<tbody>{body}</tbody></table>\n"
+        f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="{name}">'
+        f'<table class="table"><caption>{name}</caption><thead><tr>{cells}</tr></thead>'
+        f"\n<tbody>{body}</tbody></table></div>\n"
     )
 
 
