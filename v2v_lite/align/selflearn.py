@@ -14,9 +14,8 @@ a rotation, and how much each direction is shared. A round (chapter 6) has three
 3. *Learn*: $C = X^\top P Y$, averaged with the rounds before, and its SVD
    $U \sigma V^\top$ is the new map.
 
-Mutual nearest neighbours stall, because the neighbours of disjoint texts are not pairs
-and the map soon confirms its own mistakes. The average over plans of *fresh* batches
-keeps what all of them say, and the batches' own accidents cancel.
+The average over plans of *fresh* batches keeps what all of them say, and the batches'
+own accidents cancel; mutual nearest neighbours soon confirm their own mistakes.
 """
 
 from __future__ import annotations
@@ -35,7 +34,8 @@ from .base import Clock, Rows, as_space, check_minima
 from .few_pairs import Pairs, check_pairs, pair_moment, start_with
 from .grow import GrowConfig, grow
 from .linalg import sample_rows, whitening
-from .linear import Learned, LinearTranslator
+from .linear import Fronts, Learned, LinearTranslator
+from .nuisance import without_nuisance
 from .sinkhorn import reduced_precision_matmul, scalings
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ STARTS = {
 @dataclass(frozen=True)
 class SelfLearnConfig:
     """Where to start, the phases of self-learning, the shrinkage of the whitening, the
-    Sinkhorn iterations of a plan, and the number of initialisations.
+    Sinkhorn iterations of a plan, the number of initialisations, and whether leading
+    axes that only one side has are looked for and left out (`nuisance`).
 
     `start` is from "anchors", from the "grown" game (`align.grow`), or from each of
     them and the "best" kept. A start sometimes leads into a map that is wrong in part
@@ -88,13 +89,12 @@ class SelfLearnConfig:
     last continues the run whose objective, which needs no pair, is highest.
 
     A side's covariance is shrunk as if `shrinkage_rows` rows of equal variance in all
-    directions had been seen beside its own n: the ridge is shrinkage_rows / n of the
-    mean variance. It matters most of all: with less, the whitening amplifies directions
-    that the two samples do not share. A plan of the last phase takes 4 bytes for each
-    pair of rows, 1.1 GB. The constants were set while watching scores on MiniLM to
-    Granite, Arctic and MiniLM to WordLlama and back, on the experiments' evaluation
-    texts and, for the last phase and `n_init`, their splits of seeds 0 to 4; no fit
-    sees a pair.
+    directions had been seen beside its own n: with a smaller ridge, shrinkage_rows / n
+    of the mean variance, the whitening amplifies what the two samples do not share. A
+    plan of the last phase takes 4 bytes for each pair of rows, 1.1 GB. Constants were
+    set while watching scores on MiniLM to Granite, Arctic and MiniLM to WordLlama and
+    back, on the experiments' evaluation texts and, for the last phase and `n_init`,
+    their splits of seeds 0 to 4; no fit sees a pair.
     """
 
     anchors: AnchorConfig = field(default_factory=AnchorConfig)
@@ -104,6 +104,7 @@ class SelfLearnConfig:
     n_init: int = 2
     start: Literal["anchors", "grown", "best"] = "anchors"
     grow: GrowConfig = field(default_factory=GrowConfig)
+    drop_nuisance: bool = True
 
     def __post_init__(self) -> None:
         check_minima(self, sinkhorn_iters=1, n_init=1, shrinkage_rows=1e-6)
@@ -140,11 +141,13 @@ class SelfLearn(LinearTranslator):
     """A start, then self-learning by transport between fresh batches; linear."""
 
     name = "selflearn"
+    narrows = True
 
     def __init__(self, config: SelfLearnConfig | None = None) -> None:
         super().__init__()
         self.config = config or SelfLearnConfig()
         self._pairs = check_pairs(((), ()), 0, 0)
+        self._without: dict[str, tuple[int, ...]] = {}
 
     def fit(
         self, source: Rows, target: Rows, *, seed: int = 0, progress: bool = False,
@@ -160,6 +163,13 @@ class SelfLearn(LinearTranslator):
             ((), ()) if pairs is None else pairs, source.n, target.n
         )
         return super().fit(source, target, seed=seed, progress=progress)
+
+    def _fronts(self, x: Tensor, y: Tensor, seed: int) -> Fronts:
+        fronts, self._without = super()._fronts(x, y, seed), {}
+        if self.config.drop_nuisance:
+            fronts, (i, j) = without_nuisance(x, y, fronts, seed)
+            self._without = {"source_without": i, "target_without": j} if i or j else {}
+        return fronts
 
     def _learn(self, x: Tensor, y: Tensor, seed: int, progress: bool) -> Learned:
         c, generator = self.config, Generator().manual_seed(seed)
@@ -183,7 +193,7 @@ class SelfLearn(LinearTranslator):
                 if moment is not None:
                     cross = (shared.u * shared.s) @ shared.v.T
                     shared = SharedSubspace.of(start_with(cross, moment, n_pairs))
-                stages = [clock.stage(start, objective, **detail)]
+                stages = [clock.stage(start, objective, **detail, **self._without)]
                 for k, phase in enumerate(early, 1):
                     shared, objective = self_learn(
                         u, v, shared, phase, c.sinkhorn_iters, generator, bar, moment
