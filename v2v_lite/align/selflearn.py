@@ -3,19 +3,15 @@ r"""Self-learning: from coarse anchors to a precise map, without a pair.
 Ours. Both sides are whitened, x -> x C_x^{-1/2}, so that nothing is left to learn but
 a rotation, and how much each direction is shared. A round (chapter 6) has three steps.
 
-1. *Project* on the shared directions: rows become features
-   $\phi(x) = \mathrm{unit}(x U \sigma^p)$, $\psi(y) = \mathrm{unit}(y V \sigma^p)$ with
-   the singular values $\sigma$ of the last round. A direction in which the two sides
-   agree counts, one that is still noise does not.
+1. *Project* on the shared directions: $\phi(x) = \mathrm{unit}(x U \sigma^p)$ and
+   $\psi(y) = \mathrm{unit}(y V \sigma^p)$ with the singular values $\sigma$ of the last
+   round. A direction in which the two sides agree counts, one that is noise does not.
 2. *Match* softly: the entropic transport plan P between a random batch of each side
    under the cost $-\phi(x)\cdot\psi(y)$ (Sinkhorn). No row's partner is there, but its
-   neighbourhood is; and every row is used equally often, which no nearest neighbour
-   search ensures (hubs).
+   neighbourhood is; and every row is used equally often, so that there are no hubs.
 3. *Learn*: $C = X^\top P Y$, averaged with the rounds before, and its SVD
-   $U \sigma V^\top$ is the new map.
-
-The average over plans of *fresh* batches keeps what all of them say, and the batches'
-own accidents cancel; mutual nearest neighbours soon confirm their own mistakes.
+   $U \sigma V^\top$ is the new map. Over *fresh* batches the accidents of each cancel,
+   while mutual nearest neighbours soon confirm their own mistakes.
 """
 
 from __future__ import annotations
@@ -49,9 +45,8 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Phase:
-    """`n_iter` rounds with the same settings: rows a side in a batch, the plan's
-    temperature, the exponent p of the singular values, and the decay of the moving
-    average of cross moments."""
+    """`n_iter` rounds: rows a side in a batch, the plan's temperature, the exponent p
+    of the singular values, and the decay of the moving average of cross moments."""
 
     n_iter: int
     batch_size: int
@@ -83,10 +78,10 @@ class SelfLearnConfig:
     Sinkhorn iterations of a plan, the number of initialisations, and whether leading
     axes that only one side has are looked for and left out (`nuisance`).
 
-    `start` is from "anchors", from the "grown" game (`align.grow`), or from each of
-    them and the "best" kept. A start sometimes leads into a map that is wrong in part
-    and stays so. So all phases but the last run from `n_init` starts of a kind, and the
-    last continues the run whose objective, which needs no pair, is highest.
+    `start` is from "anchors", from the "grown" game (`align.grow`), or from each and
+    the "best" kept. A start may lead into a map that is wrong in part and stays so. So
+    all phases but the last run from `n_init` starts of a kind, and the last continues
+    the run whose objective, which needs no pair, is highest.
 
     A side's covariance is shrunk as if `shrinkage_rows` rows of equal variance in all
     directions had been seen beside its own n: with a smaller ridge, shrinkage_rows / n
@@ -114,8 +109,8 @@ class SelfLearnConfig:
 
 @dataclass(frozen=True, eq=False)
 class SharedSubspace:
-    """Shared directions of two whitened spaces: u `(d_s, r)`, v `(d_t, r)`, and the
-    singular values s `(r,)`, falling, which say how strongly they are shared."""
+    """Shared directions of whitened spaces, u `(d_s, r)` and v `(d_t, r)`, and how
+    strongly they are shared: singular values s `(r,)`, falling."""
 
     u: Tensor
     s: Tensor
@@ -232,8 +227,7 @@ def self_learn(
     """Rounds of project, match, learn on whitened rows `(n, d_s)` and `(m, d_t)`.
 
     `moment` `(d_s, d_t)` is added to each round's cross moment (`few_pairs`). Returns
-    the new shared directions and the objective: the mean over the last round's plan of
-    the features' cosine, tr(P' phi psi').
+    the shared directions and the last round's objective, tr(P' phi psi'): the mean cosine.
     """
     bar = tqdm(disable=True) if bar is None else bar
     average: Tensor | None = None
@@ -271,10 +265,10 @@ def disattenuated_strengths(
     r"""How strongly each direction is shared `(r,)`, corrected for what plans lose.
 
     A plan joins neighbours, not pairs, and so every $\sigma$ comes out too small, most
-    in directions in which neighbours differ. How much is lost shows within one side,
-    where the truth is 1: $r_x$ is what a plan among the rows of x (none with itself)
-    finds in a direction. As with two noisy measurements (Spearman 1904, the correction
-    for attenuation) the strength is $\sigma / \sqrt{r_x r_y}$, here with largest 1.
+    where neighbours differ. How much is lost shows within one side, where the truth is
+    1: $r_x$ is what a plan among the rows of x (none with itself) finds. As with two
+    noisy measurements (Spearman 1904, the correction for attenuation) the strength is
+    $\sigma / \sqrt{r_x r_y}$, here with largest 1.
     """
     weight = shared.weights(phase.singular_value_exponent)
     lost = torch.ones_like(shared.s)
@@ -298,10 +292,9 @@ def translation_matrix(
     r"""The map to the target's coordinates, $W = C_x^{-1/2}\, U \rho V^\top$.
 
     $\rho$ is `strengths`, where known, else $\sigma^{0.3}$, which gives weak directions
-    back some of the weight that anchors and plans take from them. The target's own
-    whitening is not undone: its few large directions would dominate, and a map learned
-    without pairs is less certain than `paired.Whitened`, which undoes half. Ranks are
-    better so, at some cost in cosine.
+    back some of what anchors and plans take from them. The target's whitening is not
+    undone (`paired.Whitened`, more certain of its map, undoes half): its few large
+    directions would dominate. Ranks are better so, at some cost in cosine.
     """
     rho = shared.s**0.3 if strengths is None else strengths
     return white_x @ (shared.u * rho) @ shared.v.T
