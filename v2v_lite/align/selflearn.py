@@ -227,7 +227,7 @@ def self_learn(
     """Rounds of project, match, learn on whitened rows `(n, d_s)` and `(m, d_t)`.
 
     `moment` `(d_s, d_t)` is added to each round's cross moment (`few_pairs`). Returns
-    the shared directions and the last round's objective, tr(P' phi psi'): the mean cosine.
+    shared directions and the last round's objective, a mean cosine, tr(P' phi psi').
     """
     bar = tqdm(disable=True) if bar is None else bar
     average: Tensor | None = None
