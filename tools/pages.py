@@ -18,6 +18,7 @@ import base64
 import html
 import io
 import json
+import logging
 import re
 from pathlib import Path
 
@@ -30,6 +31,7 @@ ABOUT = (
     "A textbook that runs: how the vectors of an unknown encoder are translated into "
     "the space of a known one without a single pair, and what that means for privacy."
 )
+# What the style sheet calls them.
 ICONS = {"solid": "Font Awesome 6 Free", "brands": "Font Awesome 6 Brands"}
 
 
@@ -134,6 +136,7 @@ def icons(static: Path, used: str) -> str:
     from fontTools import subset
     from fontTools.ttLib import TTFont
 
+    logging.getLogger("fontTools").setLevel(logging.WARNING)
     folder = next(static.glob("vendor/fontawesome/*"))
     rules = (folder / "css" / "all.min.css").read_text(encoding="utf-8")
     codes = {}
@@ -144,6 +147,9 @@ def icons(static: Path, used: str) -> str:
     private = {ord(c) for c in used if 0xE000 <= ord(c) <= 0xF8FF}
     private |= {int(code, 16) for code in re.findall(r"\\(f[0-9a-f]{3})\b", used)}
     sheet = [
+        ':root{--fa-font-solid:normal 900 1em/1 "Font Awesome 6 Free";'
+        '--fa-font-regular:normal 900 1em/1 "Font Awesome 6 Free";'
+        '--fa-font-brands:normal 400 1em/1 "Font Awesome 6 Brands"}',
         '.fa,.fas,.fa-solid,.fab,.fa-brands{font-family:"Font Awesome 6 Free";'
         "font-weight:900;display:inline-block;font-style:normal;line-height:1;"
         "text-rendering:auto;-webkit-font-smoothing:antialiased}",
@@ -295,6 +301,7 @@ def register_style() -> None:
             for entry in entries:
                 people = entry.persons.get("author") or entry.persons.get("editor", [])
                 last = [" ".join(person.last_names) for person in people]
+                last = last or [entry.fields.get("key", entry.fields["title"])]
                 many = len(last) > 2 or "others" in last
                 names = f"{last[0]} et al." if many else " and ".join(last)
                 label = f"{names}, {entry.fields.get('year', 'n.d.')}"
