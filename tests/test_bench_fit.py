@@ -50,7 +50,7 @@ def test_the_table(monkeypatch, tmp_path):
         pairs=(("wordllama", "minilm"),), n_starts=400,
     )  # fmt: skip
     table, missing = fit.measure(plan, tmp_path, ("width",), 0)
-    assert missing == ["nuisance", "starts"]
+    assert missing == ["nuisance", "paired", "starts"]
     assert [row["width"] for row in table["width"]] == [256, 520]
     table, missing = fit.measure(plan, tmp_path, fit.PARTS, 0)
     assert not missing and table["share"] == 0.14
@@ -58,7 +58,8 @@ def test_the_table(monkeypatch, tmp_path):
     assert (plain["share"], dropped["share"], kept["drop"]) == (0, 0.14, False)
     assert tuple(dropped["detail"]["target_without"]) == (0,)  # of one encoder: sure
     assert "target_without" not in kept["detail"] | plain["detail"]
+    assert table["paired"][1]["top1"] < table["paired"][0]["top1"] == 1  # one encoder
     assert [row["start"] for row in table["starts"]] == ["anchors", "best"]
-    assert len(fit.lines(table)) == 7 and table["starts"][0]["pool"] == 4096
+    assert len(fit.lines(table)) == 9 and table["starts"][0]["pool"] == 4096
     again, missing = fit.assemble(plan, store.Store(tmp_path / "fit.json"))
     assert again["width"] == table["width"] and not missing
