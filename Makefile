@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv assets book site test demo bench gpu execute stamp lint api clean
+.PHONY: help venv assets book site zip test demo bench gpu execute stamp lint api clean
 
 help:  ## list the targets
 	@echo "v2v_lite: a textbook that runs. Targets:"
@@ -35,7 +35,7 @@ $(READY): requirements.txt pyproject.toml
 venv: $(READY)  ## make the virtual environment .venv
 
 $(ASSETS): tools/assets.py tools/assets.json $(READY)
-	@echo "== assets: MathJax, RequireJS and the widget manager, for an offline book"
+	@echo "== assets: MathJax for an offline book, axe-core for its tests"
 	@$(PY) tools/assets.py
 
 assets: $(ASSETS)  ## bring the scripts that the built book needs
@@ -79,9 +79,16 @@ execute: $(READY)  ## run the notebooks and write their outputs in place
 	@echo "== execute: running $(or $(NOTEBOOKS),all notebooks) in place"
 	@$(QUIET_THREADS) $(PY) tools/execute.py $(NOTEBOOKS)
 
-stamp: $(READY)  ## write _config.yml's repository address into notebooks and project files
+stamp: $(READY)  ## write the repository's address everywhere: ADDRESS=https://github.com/me/book
 	@echo "== stamp: Colab cells and links"
-	@$(PY) tools/stamp.py
+	@$(PY) tools/stamp.py $(if $(ADDRESS),--address $(ADDRESS))
+
+zip: site  ## the built pages in one file, to be read offline
+	@rm -rf _build/translating-embeddings && cp -r _build/html _build/translating-embeddings
+	@cd _build && rm -f translating-embeddings.zip && \
+	    ../$(PY) -m zipfile -c translating-embeddings.zip translating-embeddings
+	@rm -rf _build/translating-embeddings
+	@echo "One file: _build/translating-embeddings.zip"
 
 lint: $(READY)  ## check the style of code and notebooks, and the library's types
 	@echo "== lint: ruff, mypy"

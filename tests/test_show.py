@@ -1,12 +1,16 @@
 """Figures and flip-books: small, described, and the same in every reader's hands."""
 
 import base64
+import io
 import re
 import warnings
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
 import pytest
+from PIL import Image
 
 from v2v_lite.teaching import (
     figure_to_png,
@@ -16,6 +20,7 @@ from v2v_lite.teaching import (
     score_bars,
     style,
 )
+from v2v_lite.teaching.figures import figure_to_svg
 from v2v_lite.teaching.flipbook import frame_texts
 
 
@@ -64,10 +69,44 @@ def test_score_bars_take_means_and_spreads():
 def test_a_picture_carries_its_text():
     page = picture(sine(1), alt='A "sine" <curve>').data
     assert 'alt="A &quot;sine&quot; &lt;curve&gt;"' in page
-    data = re.search(r"base64,([^\"]+)", page)[1]
-    assert base64.b64decode(data).startswith(b"\x89PNG")
+    data = re.search(r'src="data:image/svg\+xml,([^"]+)"', page)[1]
+    drawn = ElementTree.fromstring(unquote(data))
+    assert drawn.tag.endswith("svg") and 'width="704"' in page  # 6.4 inches of 110
+    assert page == picture(sine(1), alt='A "sine" <curve>').data
     with pytest.raises(ValueError, match="alt is empty"):
         picture(sine(1), alt=" ")
+
+
+def test_clouds_are_pictures_inside_the_drawing_and_small():
+    x = np.random.default_rng(0).normal(size=(2, 4000))
+    sizes = {}
+    for n in (300, 4000):
+        figure, axes = new_figure()
+        axes.scatter(*x[:, :n])
+        axes.plot(*x[:, :n], ".")
+        svg = figure_to_svg(figure)
+        sizes[n] = len(svg)
+        assert svg.count("data:image/png;base64") == (2 if n > 300 else 0)
+    assert sizes[4000] < 160_000
+    png = base64.b64decode(re.search(r"base64,([^\"]+)", svg)[1])
+    image = Image.open(io.BytesIO(png)).convert("RGBA")
+    assert image.getpixel((0, 0))[3] == 0, "what is not drawn stays transparent"
+
+
+def test_text_over_an_image_has_an_ink_of_its_own():
+    figure, axes = new_figure(columns=2)
+    axes[0].imshow(np.eye(3))
+    for one in axes:
+        one.text(0.5, 0.5, "x", color="white")
+    svg = figure_to_svg(figure)
+    assert svg.count("fill: #fefefe") == 1, "the other one turns with the page"
+
+
+def test_short_numbers_move_no_point():
+    figure, axes = new_figure()
+    axes.plot([0, 1, 2], [0, 1.123456, 0])
+    for number in re.findall(r"\d*\.\d+", figure_to_svg(figure)):
+        assert float(number) < 1 or len(number.partition(".")[2]) <= 2
 
 
 def test_flipbook_links_slider_and_pages_in_the_browser():

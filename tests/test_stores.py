@@ -47,7 +47,7 @@ def moved(tmp_path_factory):
     folder, names = tmp_path_factory.mktemp("store"), {"__name__": "page"}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("v2v_lite.align.selflearn.SelfLearnConfig", lambda: TINY)
+        patch.setattr("v2v_lite.align.SelfLearnConfig", lambda **_: TINY)
         run(sections()["The move in eight steps"], names)
     return folder, names
 

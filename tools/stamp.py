@@ -7,6 +7,7 @@ files (`FILES`) name the address in their text: there it is replaced.
 
     python tools/stamp.py             # stamp all of them
     python tools/stamp.py --check     # say which are out of date, change nothing
+    python tools/stamp.py --address https://github.com/me/book    # set it first
 """
 
 from __future__ import annotations
@@ -60,6 +61,14 @@ def address(config: Path = ROOT / "_config.yml") -> str:
     if not found or not found[1].startswith("https://github.com/"):
         raise SystemExit(f"{config.name}: repository.url must be a github.com address")
     return found[1].rstrip("/")
+
+
+def set_address(url: str, config: Path = ROOT / "_config.yml") -> None:
+    """Write the repository's address into its one place."""
+    if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", url):
+        raise SystemExit(f"{url}: give an address like https://github.com/me/book")
+    text = config.read_text(encoding="utf-8")
+    write_text(config, text.replace(address(config), url))
 
 
 def colab_source(url: str) -> str:
@@ -121,6 +130,9 @@ def chapters(root: Path = ROOT) -> list[Path]:
 
 
 def main(arguments: list[str]) -> int:
+    if "--address" in arguments:
+        given = arguments[arguments.index("--address") + 1 :]
+        set_address(given[0].rstrip("/") if given else "nothing")
     url, stale = address(), []
     for path in chapters():
         text = path.read_text(encoding="utf-8")

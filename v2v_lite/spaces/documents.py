@@ -1,8 +1,9 @@
 """Documents of our own: invented texts with labels and facts, and their vectors.
 
-Three sets, *posts*, *emails* and *notes*. Nothing in them is about a real person or
-firm. Each has a *public* part, which an attacker in the same trade might own, and a
-*private* one, the victim's; they share no person and no firm.
+Three sets, *posts*, *emails* and *notes*, and *routine*: dull notes, composed by a
+program, with the labels of *notes*. Nothing in them is about a real person or firm.
+Each has a *public* part, which an attacker in the same trade might own, and a *private*
+one, the victim's; they share no person and no firm.
 `data/documents/README.md` is the datasheet.
 """
 
@@ -112,7 +113,7 @@ class Documents:
 def load_documents(
     name: str, split: str | None = None, folder: AnyPath | None = None
 ) -> Documents:
-    """The set "posts", "emails" or "notes", or one split of it, checked.
+    """The set "posts", "emails", "notes" or "routine", or one split of it, checked.
 
     Raises DataError with file and line for a row that is not one, and for a file that
     is missing, cut short or altered. `folder` is that of another manifest.
@@ -126,7 +127,7 @@ def load_documents(
     check_header(entry, {"documents": FILE, "labels_file": FILE}, place / MANIFEST)
     files = entry["labels_file"], entry["documents"]
     at_labels, at_texts = (safe_child(place, one["file"], MANIFEST) for one in files)
-    labels = read_labels(at_labels, name)
+    labels = read_labels(at_labels, entry.get("labels_of", name))
     # Parsed before they are verified: the line at which a file is cut short says more.
     rows = read_documents(at_texts, labels) if at_texts.is_file() else ()
     for described in files:

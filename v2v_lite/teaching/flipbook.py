@@ -1,8 +1,10 @@
 """A figure to operate, made of pictures drawn beforehand.
 
 The slider and the pictures are linked in the reader's browser (``jslink``), so the
-figure answers on a static page without any Python behind it, and in JupyterLab and
-Colab just as well. A callback of ``interact`` would need a kernel and go stale there.
+figure answers in JupyterLab and Colab without any Python behind it. The book's pages
+show the same frames with a slider of their own (``tools/pictures.py``), made from the
+widgets' state in the notebook. A callback of ``interact`` would need a kernel and go
+stale there.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import html
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from .figures import figure_to_png, img_tag, style
+from .figures import img_tag, style
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     Frame: TypeAlias = Figure | Callable[[], Figure]
 
-__all__ = ["card", "flipbook", "frame_texts", "linked", "render"]
+__all__ = ["flipbook", "frame_texts", "linked", "render"]
 
 
 def frame_texts(labels: Sequence[str], alt: str | Sequence[str]) -> list[str]:
@@ -33,27 +35,22 @@ def frame_texts(labels: Sequence[str], alt: str | Sequence[str]) -> list[str]:
     return list(alt)
 
 
-def render(frame: Frame, dpi: int) -> bytes:
-    """The PNG of a figure, or of the figure that a function of no argument makes."""
+def render(frame: Frame, label: str, alt: str, dpi: int) -> str:
+    """A figure, or what a function of no argument draws, over its label, as HTML."""
     with style():
         figure = frame() if callable(frame) else frame
         if not hasattr(figure, "savefig"):
             kind = type(figure).__name__
             raise TypeError(f"a frame must be or return a Figure, not {kind}")
-        return figure_to_png(figure, dpi)
-
-
-def card(png: bytes, label: str, alt: str) -> str:
-    """A picture with its label underneath, as HTML."""
-    caption = f'<div style="text-align:center">{html.escape(label)}</div>'
-    return f'<div class="v2v-frame">{img_tag(png, alt)}{caption}</div>'
+        caption = f'<div style="text-align:center">{html.escape(label)}</div>'
+        return f'<div class="v2v-frame">{img_tag(figure, alt, dpi)}{caption}</div>'
 
 
 def flipbook(
     frames: Sequence[Frame], labels: Sequence[str], name: str,
     alt: str | Sequence[str], start: int = 0, dpi: int = 96,
 ) -> VBox:  # fmt: skip
-    """A slider that turns the pages of pictures, each drawn once: 10 to 25 kB a page.
+    """A slider that turns the pages of drawings, each made once: 10 to 60 kB a page.
 
     Args:
         frames: figures, or functions of no argument that return one.
@@ -76,7 +73,7 @@ def flipbook(
     if not 0 <= start < len(frames):
         raise ValueError(f"start={start} is no frame: take 0 to {len(frames) - 1}")
     rows = zip(frames, labels, frame_texts(labels, alt), strict=True)
-    pages = [card(render(frame, dpi), label, text) for frame, label, text in rows]
+    pages = [render(frame, label, text, dpi) for frame, label, text in rows]
     return linked(pages, name, start)
 
 

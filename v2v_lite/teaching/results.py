@@ -31,7 +31,7 @@ __all__ = [
 FORMAT = "v2v-result-2"
 #: The results that the experiments write.
 NAMES = (
-    "ablations", "align", "few_pairs", "geometry", "gpu", "growth", "import",
+    "ablations", "align", "few_pairs", "fit", "geometry", "gpu", "growth", "import",
     "inversion", "judges", "losses", "nonlinear", "ours_ablation", "platonic",
     "privacy", "similarity", "step", "success", "vec2vec",
 )  # fmt: skip
