@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
+import torch
 
-from v2v_lite.align import RandomRotation, Translator, Whitened
-from v2v_lite.spaces import Space, load
+from v2v_lite.align import Procrustes, RandomRotation, Ridge, Translator, Whitened
+from v2v_lite.spaces import Space, Table, load, unit
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -123,13 +125,75 @@ def test_rows_that_cannot_be_used(fails, models, files, tmp_path):
     assert "translates into wordllama, but rows of minilm" in fails(
         *asked(files, good, queries="d")
     )
-    assert "hold different texts" in fails(*asked(files, good, pairs="n"))
+    assert "rows are not of the same texts" in fails(*asked(files, good, pairs="n"))
     words = asked(files, good, pairs="p")
     assert "min_recall = 1.5" in fails(*words, "--min-recall", "1.5")
     assert "k = 0" in fails(*words, "--k", "0")
     assert "1200 documents are left, but the top 400" in fails(*words, "--k", "400")
     assert "no.safetensors" in fails(*asked(files, good, documents="no"))
     assert "nowhere" in fails(*asked(files, tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("kind", [Whitened, Ridge])
+def test_in_a_mixed_index_half_the_rows_take_half_the_places(
+    kind, v2v, capsys, tmp_path
+):
+    """And not a third, or two thirds, as before the calibration."""
+    a, b = load("minilm", "train"), load("granite", "train")
+    kind().fit(*(one.take(slice(6000)).with_mean() for one in (a, b))).save("m")
+    words = ("gate", "m", "--queries", "granite", "--documents", "minilm",
+             "--pairs", "granite", "--min-recall", 0, "--min-ndcg", 0,
+             "--n-queries", 400)  # fmt: skip
+    mixed = result(v2v, capsys, *words)["mixed"]
+    assert abs(mixed["store"] - 0.5) < 0.001 and 0.45 < mixed["fair"]["mean"] < 0.55
+    assert (
+        not 0.4 < mixed["before"]["mean"] < 0.6 and 0.4 < mixed["after"]["mean"] < 0.6
+    )
+    assert mixed["recall_after"]["mean"] > mixed["recall_before"]["mean"]
+
+
+def test_a_large_store_is_gated_by_blocks(v2v, tmp_path, capsys, monkeypatch):
+    """What is found is what a search of all rows at once finds, and memory holds only
+    what a sample takes."""
+    g = torch.Generator().manual_seed(0)
+    turn = torch.linalg.qr(torch.randn(8, 8, generator=g))[0]
+    x, q = unit(torch.randn(9000, 8, generator=g)), torch.randn(40, 8, generator=g)
+    y = unit(x @ turn + 0.1 * torch.randn(9000, 8, generator=g))
+    for name, rows in (("d", x), ("p", y), ("q", q)):
+        np.save(tmp_path / f"{name}.npy", rows.numpy())
+    Procrustes().fit(x[:500], y[:500]).save(tmp_path / "m")
+    monkeypatch.setattr("v2v_lite.cli.unseen.SEEN", 300)
+    monkeypatch.setattr("v2v_lite.cli.gate._sample.__defaults__", (300,))
+    seen, fill = [], Table.fill
+
+    def counted(self, index):
+        seen.append(len(index))
+        return fill(self, index)
+
+    monkeypatch.setattr(Table, "fill", counted)
+    names = [
+        (f"--{k}", tmp_path / f"{k[0]}.npy") for k in ("queries", "documents", "pairs")
+    ]
+    words = [word for pair in names for word in pair]
+    found = result(v2v, capsys, "gate", tmp_path / "m", *words)
+    assert max(seen) <= 2048 and found["documents"] == 9000
+    moved = Translator.load(tmp_path / "m").translate(x)
+    best = [(unit(q) @ z.T).topk(10).indices.tolist() for z in (moved, y)]
+    recall = np.mean([len({*a} & {*b}) / 10 for a, b in zip(*best, strict=True)])
+    assert found["translated"]["recall"]["mean"] == pytest.approx(recall, abs=1e-4)
+    assert found["with_pairs"]["recall"]["mean"] > 0.3
+    assert found["untranslated"]["recall"]["mean"] < 0.05
+    assert found["mixed"]["store"] == 0.5
+
+
+def test_bad_rows_of_a_store_are_named_before_anything_is_searched(
+    fails, models, files, tmp_path
+):
+    rows = load("wordllama", "eval").take(slice(300, 1500)).vectors.numpy().copy()
+    rows[7] = np.nan
+    np.save(tmp_path / "p.npy", rows)
+    words = asked(files, models / "good")
+    assert "row 7" in fails(*words, "--pairs", tmp_path / "p.npy")
 
 
 # ---- the positive control

@@ -7,7 +7,7 @@ import torch
 
 from v2v_lite.cli import main
 from v2v_lite.privacy import Stopped
-from v2v_lite.spaces import Space, encode, load_documents
+from v2v_lite.spaces import Space, encode, load, load_documents
 
 pytest.importorskip("wordllama")
 TEXTS = load_documents("emails", "private").texts[:2]
@@ -62,3 +62,18 @@ def test_what_was_found_before_ctrl_c_is_written(tmp_path, monkeypatch, capsys):
     assert main(CALL) == 130
     assert "1 texts were found" in capsys.readouterr().err
     assert json.loads((tmp_path / "runs/inversion.json").read_text())[0]["score"] == 1
+
+
+def test_vectors_of_another_encoder_are_noticed(tmp_path, monkeypatch, capsys):
+    from v2v_lite import privacy
+    from v2v_lite.align import Whitened
+
+    monkeypatch.setattr(privacy, "invert", lambda *_, **__: [])
+    sides = (load(name, "train").take(slice(2000)) for name in ("arctic", "wordllama"))
+    Whitened().fit(*sides).save("m")
+    for encoder in ("arctic", "minilm"):
+        rows = load(encoder, "eval").vectors[:200]
+        Space.of(rows).save(tmp_path / "two.safetensors")  # which names no encoder
+        assert main([*CALL, "--translator", "m"]) == 0
+        told = "look like another encoder's" in capsys.readouterr().err
+        assert told == (encoder == "minilm")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from v2v_lite.measure import topk
 from v2v_lite.measure.search import (
     Calibration,
+    TopK,
     mixed_index,
     mixed_topk,
     ndcg_at,
@@ -102,6 +103,20 @@ def test_a_mixed_index_is_one_index_of_inner_products():
     assert torch.equal(plain, both)
     with pytest.raises(DataError, match="k = 200, but the index has 110 rows"):
         mixed_topk(queries, native, translated, 200)
+
+
+@given(sizes=st.lists(st.integers(0, 9), min_size=1, max_size=6), k=st.integers(1, 7))
+@settings(max_examples=40, deadline=None)
+def test_a_search_by_blocks_is_a_search_of_all(sizes, k):
+    queries, keys = rows(5, seed=1), rows(max(sum(sizes), 1), seed=4)[: sum(sizes)]
+    numbers = torch.randperm(100, generator=torch.Generator().manual_seed(1))
+    numbers, top, at = numbers[: sum(sizes)], TopK(queries, k), 0
+    for size in sizes:
+        top.add(keys[at : at + size], numbers[at : at + size])
+        at += size
+    order = np.argsort(-(queries.numpy() @ keys.numpy().T), axis=1, kind="stable")
+    assert top.at.tolist() == numbers.numpy()[order[:, :k]].tolist()
+    assert top.values.shape == (5, min(k, sum(sizes)))
 
 
 def test_blurred_rows_lose_places_and_the_calibration_gives_them_back():

@@ -15,7 +15,9 @@ from . import base, unseen
 from .known import PairFiles, with_pairs
 from .methods import Start, expected_time, made, remarks
 
-__all__ = ["Align", "Diagnose", "Fit", "Score", "Translate", "best_of"]
+__all__ = [
+    "Align", "Diagnose", "Fit", "Score", "Translate", "best_of", "check_same_rows",
+]  # fmt: skip
 
 DIAGNOSIS = "diagnosis.json"
 
@@ -43,6 +45,9 @@ class Fit(base.Command):
     device: base.Device = "auto"
     # Overwrite what the folder holds of another pair or run.
     force: base.Flag = False
+    # For selflearn and vec2vec, known pairs: two files, row i of both the same text.
+    # Their rows are fitted with the others.
+    pairs: PairFiles = None
 
     def sides(self) -> list[v2v.spaces.Space]:
         """The rows to fit on, and those held back (see `unseen.load_pair`)."""
@@ -104,9 +109,6 @@ class Align(Fit):
     # Where selflearn starts: the best, by its objective, of anchors and the grown game
     # (chapter 12), or two draws of one of them.
     start: Start = "best"
-    # For selflearn, known pairs: two files, row i of both the same text. Their rows are
-    # fitted with the others.
-    pairs: PairFiles = None
 
     def run(self) -> base.Result:
         base.at_least_one(seeds=self.seeds)
@@ -120,7 +122,7 @@ class Align(Fit):
         self.keep_results(out, pair)
         known: dict[str, Any] = {}
         if self.pairs is not None:
-            if self.method != "selflearn":
+            if self.method not in ("selflearn", "vec2vec"):
                 raise base.UsageError(f"--pairs: {self.method} learns from none")
             sides[:2], known["pairs"] = with_pairs(sides[:2], self.pairs)
         sides, models = base.on_device(sides, self.device, partial(self._fits, **known))
@@ -217,7 +219,7 @@ class Score(base.Command):
         base.at_least_one(pool=self.pool)
         words = self.translated, self.target
         tables = [v2v.spaces.resolve_table(word, self.part) for word in words]
-        _check_same_rows(*tables)
+        check_same_rows(tables[0], tables[1])
         index = v2v.spaces.draw(tables[0].shape[0], self.pool, unseen.generator_of(0))
         for table in tables:
             index = table.usable(index, self.drop_bad)
@@ -269,14 +271,19 @@ def best_of(
     return max(range(len(found)), key=lambda k: found[k].score), found
 
 
-def _check_same_rows(one: v2v.spaces.Table, two: v2v.spaces.Table) -> None:
-    ids = [table.ids.tolist() for table in (one, two) if table.ids is not None]
+def check_same_rows(
+    one: v2v.spaces.Table, two: v2v.spaces.Table, encoder: bool = True
+) -> None:
+    """UsageError unless row i of both may be of one text, and of one `encoder`."""
+    # Ids of somebody's store and ours, of texts, say nothing of each other.
+    alike = bool(one.header) == bool(two.header)
+    ids = [t.ids.tolist() for t in (one, two) if t.ids is not None and alike]
     if one.shape[0] != two.shape[0] or (len(ids) == 2 and ids[0] != ids[1]):
         raise base.UsageError(
             f"the {one.shape[0]} and {two.shape[0]} rows are not of the same texts; "
             "give row i of both the same text (--part eval of bundled names?)"
         )
     names = {table.header.get("encoder", "unknown") for table in (one, two)}
-    if len(names - {"unknown"}) > 1:
+    if encoder and len(names - {"unknown"}) > 1:
         both = " and ".join(sorted(names))
         raise base.UsageError(f"rows of {both} are in different spaces; translate them")

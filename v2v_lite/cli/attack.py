@@ -135,8 +135,9 @@ class Inversion(base.Command):
             scorer = EncoderScorer(self._encode, own.mean(0))
         rows = vectors.vectors
         if self.translator:
-            moved = v2v.align.Translator.load(self.translator).translate(vectors)
-            rows = v2v.privacy.recentre_rows(moved, own)
+            model = v2v.align.Translator.load(self.translator)
+            unseen.warn_of(model, vectors)
+            rows = v2v.privacy.recentre_rows(model.translate(vectors), own)
         some, bar = rows[: self.rows], base.interactive()
         base.echo(f"searching texts for {len(some):,} vectors")
         try:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import v2v_lite as v2v
 
 from . import base, unseen
+from .align import check_same_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..measure.search import MixedIndex
-    from ..spaces import Space
+    from ..measure.search import MixedIndex, TopK
+    from ..spaces import Space, Table
 
 __all__ = ["Gate"]
 
@@ -30,6 +31,7 @@ class Gate(base.Command):
 
     Cosine search, as in a vector store; the truth is what the same queries find in the
     native index, which --pairs holds. Documents of the queries' texts are left out.
+    Stores are read by blocks: memory does not grow with them.
     """
 
     # What `v2v align` or `v2v train` saved.
@@ -64,76 +66,55 @@ class Gate(base.Command):
             if not 0 <= (value := getattr(self, name)) <= 1:
                 raise base.UsageError(f"{name} = {value}, but it is a share, 0 to 1")
         model = v2v.align.Translator.load(self.folder)
-        queries, documents, native = self._rows(model)
-        if documents.n < 4 * self.k:
-            few = f"{documents.n} documents are left, but the top {self.k}"
+        queries, documents, native = self._tables(model)
+        index = documents.usable(_others(documents, queries))
+        if len(index) < 4 * self.k:
+            few = f"{len(index)} documents are left, but the top {self.k}"
             raise base.UsageError(f"{few} of a mixed index need {4 * self.k}")
-        sizes = {"queries": queries.n, "documents": documents.n}
-        data = {"folder": self.folder, "k": self.k, **sizes}
-        unseen.warn_of(model, documents)
-        translated = model.translate(documents)
-        if self.pairs and native:
-            found = self._judge(queries, documents, translated, native)
+        tables = documents, native, index
+        unseen.warn_of(model, _sample(documents, index, unseen.UNSEEN))
+        if self.pairs:
+            found = self._judge(model, queries, *tables)
         else:
-            found = self._guess(model, queries, documents, translated, native)
-        about = f"{queries.n:,} queries, {documents.n:,} documents, top {self.k}"
+            found = self._guess(model, queries, *tables)
+        about = f"{queries.n:,} queries, {found['documents']:,} documents, top {self.k}"
         lines = [f"{found['verdict']} ({about})", *found.pop("lines")]
-        return base.Result({**data, **found}, lines, int(found["verdict"] != "serves"))
+        data = {"folder": self.folder, "k": self.k, "queries": queries.n, **found}
+        return base.Result(data, lines, int(found["verdict"] != "serves"))
 
-    def _rows(self, model: v2v.align.Translator) -> tuple[Space, Space, Space | None]:
+    def _tables(self, model: v2v.align.Translator) -> tuple[Space, Table, Any]:
         # Queries, documents, and native rows: of the same documents, or of others.
-        import torch
-
-        from ..spaces.splits import check_same_texts
-
-        queries = v2v.spaces.resolve(self.queries, self.part)
-        documents = v2v.spaces.resolve(self.documents, self.part)
-        word, native = self.pairs or self.native, None
-        if word is not None:
-            native = v2v.spaces.resolve(word, self.part)
-        for space in (queries, native):
-            if space and len({space.name, model.target_name} - {"unknown"}) > 1:
+        table = v2v.spaces.resolve_table
+        queries = table(self.queries, self.part)
+        documents = table(self.documents, self.part)
+        word = self.pairs or self.native
+        native = None if word is None else table(word, self.part)
+        for one in [queries] + ([native] if native else []):
+            name = one.header.get("encoder", "unknown")
+            if len({name, model.target_name} - {"unknown"}) > 1:
                 fact = f"{self.folder} translates into {model.target_name}"
-                raise base.UsageError(f"{fact}, but rows of {space.name} were given")
-        generator = torch.Generator().manual_seed(self.seed)
-        drawn = torch.randperm(queries.n, generator=generator)[: self.n_queries]
-        queries = queries.take(drawn)
+                raise base.UsageError(f"{fact}, but rows of {name} were given")
         if self.pairs and native:
-            check_same_texts(documents, native)
-            rest = _others(documents, queries)
-            return queries, documents.take(rest), native.take(rest)
-        documents = documents.take(_others(documents, queries))
-        if native:
-            native = native.take(_others(native, queries))
-            if len(_others(native, documents)) < native.n:  # half of the texts each
-                documents = documents.take(slice(documents.n // 2))
-                native = native.take(_others(native, documents))
-        return queries, documents, native
+            check_same_rows(documents, native, encoder=False)
+        some = unseen.generator_of(self.seed), queries.shape[0], self.n_queries
+        index = v2v.spaces.draw(some[1], some[2], some[0])
+        return v2v.spaces.Space.of_table(queries, index), documents, native
 
     def _judge(
-        self, queries: Space, documents: Space, translated: Tensor, native: Space
-    ) -> dict[str, Any]:
+        self, model: v2v.align.Translator, queries: Space, documents: Table,
+        native: Table, index: Tensor,
+    ) -> dict[str, Any]:  # fmt: skip
         # With the native index there is nothing to guess.
-        import torch
-        from torch.nn.functional import pad
-
         from ..measure import search
 
-        k, of, data = self.k, v2v.measure.Estimate.of, dict[str, Any]()
-        true = v2v.measure.topk(queries, native, k)[1]
-        as_it_is = pad(documents.vectors, (0, native.d - documents.d))  # or cut
-        stores = {"translated": translated, "untranslated": as_it_is,
-                  "with_pairs": _by_pairs(documents, native)}  # fmt: skip
-        for name, rows in stores.items():
-            at = v2v.measure.topk(queries, rows, k)[1]
-            recall, ndcg = search.recall_at(at, true), search.ndcg_at(at, true)
-            data[name] = {"recall": of(recall), "ndcg": of(ndcg)}
-        generator = torch.Generator().manual_seed(self.seed)
-        old, new = torch.randperm(native.n, generator=generator).tensor_split(2)
-        rows, hidden = native.vectors, native.vectors[new]
-        mixed = search.mixed_index(
-            queries, rows[old], translated[new], k, hidden, self.seed
+        n, of, data = len(index), v2v.measure.Estimate.of, dict[str, Any]()
+        stores, mixed = _searched(
+            model, queries, documents, native, index, self.k, self.seed
         )
+        true = stores.pop("native").at
+        for name, top in stores.items():
+            recall, ndcg = search.recall_at(top.at, true), search.ndcg_at(top.at, true)
+            data[name] = {"recall": of(recall), "ndcg": of(ndcg)}
         recall, ndcg = data["translated"].values()
         plain, paired = (data[n]["recall"] for n in ("untranslated", "with_pairs"))
         gap = abs(mixed.after.mean - (mixed.fair or mixed.after).mean)
@@ -149,56 +130,119 @@ class Gate(base.Command):
         ]
         lines = [
             f"recall {recall} · nDCG {ndcg} · recall untranslated {plain}, by a map "
-            f"learned from half of these pairs {paired}, by chance {k / native.n:.4f}",
+            f"learned from half of these pairs {paired}, by chance {self.k / n:.4f}",
             *_mixed_lines(mixed), *failed,
         ]  # fmt: skip
         parts = {n: {m: asdict(e) for m, e in row.items()} for n, row in data.items()}
         verdict = "does not serve" if failed else "serves"
-        return {"verdict": verdict, "failed": failed, "chance": k / native.n, **parts,
-                "mixed": asdict(mixed), "lines": lines}  # fmt: skip
+        return {"verdict": verdict, "failed": failed, "chance": self.k / n, **parts,
+                "documents": n, "mixed": asdict(mixed), "lines": lines}  # fmt: skip
 
     def _guess(
-        self, model: v2v.align.Translator, queries: Space, documents: Space,
-        translated: Tensor, native: Space | None,
+        self, model: v2v.align.Translator, queries: Space, documents: Table,
+        native: Table | None, index: Tensor,
     ) -> dict[str, Any]:  # fmt: skip
-        # What can be known without the native index; it is never enough for a yes.
+        # What can be known without the native index; it is never enough for a yes, and
+        # a sample of both stores tells it.
+        import torch
+
         from ..measure.search import mixed_index
 
-        lines, data, verdict = [UNKNOWN], dict[str, Any](failed=[]), "unknown"
+        lines, failed, verdict = [UNKNOWN], list[str](), "unknown"
         if native is None:
             lines.append("nor is there a diagnosis: give other documents as --native")
-            return {"verdict": verdict, **data, "lines": lines}
-        diagnosis = v2v.align.diagnose(model, documents, native, seed=self.seed)
+            return {"verdict": verdict, "failed": failed, "lines": lines,
+                    "documents": len(index)}  # fmt: skip
+        other = native.usable(_others(native, queries))
+        if len(_others(native, documents, index)) < native.shape[0]:
+            index = index[: len(index) // 2]  # half of the texts each
+            mine = _others(native, documents, index)
+            other = other[torch.isin(other, mine)]
+        sides = [_sample(*one) for one in ((documents, index), (native, other))]
+        diagnosis = v2v.align.diagnose(model, *sides, seed=self.seed)
         if diagnosis.verdict != "aligned":
             verdict = "does not serve" if diagnosis.verdict == "failed" else verdict
-            data["failed"] = [f"the diagnosis says {diagnosis.verdict}"]
-        mixed = mixed_index(queries, native, translated, self.k, None, self.seed)
+            failed.append(f"the diagnosis says {diagnosis.verdict}")
+        moved = model.translate(sides[0])
+        mixed = mixed_index(queries, sides[1], moved, self.k, None, self.seed)
         lines += [diagnosis.line(), *_mixed_lines(mixed)]
-        found = {"diagnosis": asdict(diagnosis), "mixed": asdict(mixed)}
-        return {"verdict": verdict, **data, **found, "lines": lines}
+        return {"verdict": verdict, "failed": failed, "documents": sides[0].n,
+                "diagnosis": asdict(diagnosis), "mixed": asdict(mixed),
+                "lines": lines}  # fmt: skip
 
 
-def _others(rows: Space, asked: Space) -> Tensor:
+def _searched(
+    model: v2v.align.Translator, queries: Space, documents: Table, native: Table,
+    index: Tensor, k: int, seed: int,
+) -> tuple[dict[str, TopK], MixedIndex]:  # fmt: skip
+    """The best answers of four stores, and a mixed one: blocks of both are read once.
+
+    The documents fall into four parts: native and translated rows that calibrate (0 and
+    2) and that are searched (1 and 3), by either half of the queries.
+    """
+    import torch
+    from torch.nn.functional import pad
+
+    from ..measure.search import TopK, mixed_of
+
+    g, n = unseen.generator_of(seed), len(index)
+    part = torch.full(documents.shape[:1], -1)
+    part[index[torch.randperm(n, generator=g)]] = torch.arange(n) * 4 // n
+    order = torch.randperm(queries.n, generator=g)
+    asked = [queries.take(half) for half in order.tensor_split(2)]
+    tops = [TopK(asked[number % 2], k) for number in range(4)]
+    names, answers = (
+        ("native", "translated", "untranslated", "with_pairs"),
+        TopK(asked[1], k),
+    )
+    stores = {name: TopK(queries, k) for name in names}
+
+    def add(top: TopK, rows: Tensor, at: Tensor, number: int) -> None:
+        mine = part[at] == number
+        top.add(rows[mine], ~at[mine] if number > 1 else at[mine])
+
+    for at, rows in native.blocks(native.usable(index)):
+        stores["native"].add(rows, at)
+        for number, top in (0, tops[0]), (1, tops[1]), (1, answers), (3, answers):
+            add(top, rows, at, number)
+    halves = [_by_pairs(documents, native, (part // 2 == half)) for half in (1, 0)]
+    for at, rows in documents.blocks(index):
+        moved, one, two = (one.translate(rows) for one in (model, *halves))
+        paired = torch.where((part[at] < 2)[:, None], one, two)
+        plain = pad(rows, (0, native.shape[1] - rows.shape[1]))  # or cut
+        for name, z in zip(names[1:], (moved, plain, paired), strict=True):
+            stores[name].add(z, at)
+        for number in (2, 3):
+            add(tops[number], moved, at, number)
+    ours, theirs = ((part == number).sum().item() for number in (3, 1))
+    return stores, mixed_of(
+        tops[0], tops[2], tops[1], tops[3], answers, store=ours / (ours + theirs)
+    )
+
+
+def _by_pairs(documents: Table, native: Table, some: Tensor) -> v2v.align.Translator:
+    """What pairs are worth: a map learned from some of them, for all the others."""
+    index = some.nonzero().flatten()
+    both = (_sample(table, index) for table in (documents, native))
+    return v2v.align.Whitened().fit(*both)
+
+
+def _sample(table: Table, index: Tensor, most: int = unseen.SEEN) -> Space:
+    """The rows `index` of a table, or `most` of them, the same for the same numbers."""
+    some = v2v.spaces.draw(len(index), most, unseen.generator_of(0))
+    return v2v.spaces.Space.of_table(table, index if some is None else index[some])
+
+
+def _others(rows: Table, asked: Space | Table, index: Any = slice(None)) -> Tensor:
     """The numbers of the rows whose texts, by their ids, are not among those asked."""
     import torch
 
     # Without an encoder's name, ids may be anybody's numbers and say nothing of texts.
-    named = "unknown" not in (rows.name, asked.name)
-    if not named or rows.ids is None or asked.ids is None:
-        return torch.arange(rows.n)
-    return (~torch.isin(rows.ids, asked.ids)).nonzero().flatten()
-
-
-def _by_pairs(documents: Space, native: Space) -> Tensor:
-    """What pairs are worth: each half translated by a map learned from the other."""
-    import torch
-
-    halves = torch.arange(documents.n).tensor_split(2)
-    found = []
-    for rest, half in halves, halves[::-1]:
-        model = v2v.align.Whitened().fit(documents.take(half), native.take(half))
-        found.append(model.translate(documents.take(rest)))
-    return torch.cat(found)
+    names = (one.name if isinstance(one, v2v.spaces.Space) else
+             one.header.get("encoder", "unknown") for one in (rows, asked))  # fmt: skip
+    if "unknown" in names or rows.ids is None or asked.ids is None:
+        return torch.arange(rows.shape[0])
+    return (~torch.isin(rows.ids, asked.ids[index])).nonzero().flatten()
 
 
 def _mixed_lines(mixed: MixedIndex) -> list[str]:

@@ -31,6 +31,7 @@ from ..vec2vec.initialise import CHECKPOINTS
 from ..vec2vec.presets import OLD_FIELDS, OLD_PRESETS, from_dict, preset_named
 from . import base, unseen
 from .align import Fit
+from .known import with_pairs
 
 __all__ = ["Train", "defaults", "renamed"]
 
@@ -42,9 +43,16 @@ def is_number_or_null(value: Any) -> bool:
     return value is None or type(value) is int
 
 
+def is_two_files_or_null(value: Any) -> bool:
+    """Whether a run's files of pairs can be used."""
+    two = isinstance(value, list) and len(value) == 2
+    return value is None or (two and all(isinstance(one, str) for one in value))
+
+
 # The words that a run was started with, as --resume finds them.
 WORDS = {"source": str, "target": str, "seeds": int, "seed": int, "device": str,
-         "n_train": is_number_or_null, "drop_bad?": bool}  # fmt: skip
+         "n_train": is_number_or_null, "drop_bad?": bool,
+         "pairs?": is_two_files_or_null}  # fmt: skip
 NAMES = [name.rstrip("?") for name in WORDS]
 
 
@@ -78,12 +86,16 @@ class Train(Fit):
 
     def _train(self, out: Path, sides: list[v2v.spaces.Space]) -> base.Result:
         names = [side.name for side in sides[:2]]
-        names = names if names[0] != names[1] else ["source", "target"]
+        names, known = names if names[0] != names[1] else ["source", "target"], {}
+        if self.pairs is not None:
+            sides[:2], places = with_pairs(sides[:2], self.pairs)
+            some = (side.take(at) for side, at in zip(sides[:2], places, strict=True))
+            known = dict(zip(names, some, strict=True))
         found = v2v.vec2vec.train(
             dict(zip(names, sides[:2], strict=True)), self.config, seeds=self.seeds,
             seed=self.seed, out=out, config=self.trainer, device=self.device,
             held_out=dict(zip(names, sides[2:], strict=True)),
-            resume=self.resume is not None, progress=base.interactive(),
+            resume=self.resume is not None, progress=base.interactive(), pairs=known,
         )  # fmt: skip
         return self.result(
             f"vec2vec {self.config.name}", found.diagnoses[found.best][0], out=out,
@@ -124,6 +136,9 @@ def defaults(words: Sequence[str]) -> Train:
     config = from_dict(Preset, kept["preset"])
     trainer = from_dict(TrainerConfig, kept.get("trainer", kept.get("loop", {})))
     own = {name: kept["words"][name] for name in NAMES if name in kept["words"]}
+    # As `auto` it goes on where there is no GPU, too; a file's list is a tuple here.
+    own["device"] = "cpu" if own["device"] == "cpu" else "auto"
+    own["pairs"] = tuple(own["pairs"]) if own.get("pairs") else None
     own |= {"preset": config.name, "resume": start.resume}
     return Train(config=config, trainer=trainer, **own)
 

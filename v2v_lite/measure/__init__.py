@@ -7,7 +7,9 @@ from .retrieval import Score, score
 from .search import (
     Calibration,
     MixedIndex,
+    TopK,
     mixed_index,
+    mixed_of,
     mixed_topk,
     ndcg_at,
     recall_at,
@@ -15,7 +17,7 @@ from .search import (
 from .similarity import MEASURES, compare
 
 __all__ = [
-    "MEASURES", "Calibration", "Estimate", "MixedIndex", "Score", "Similarity",
-    "compare", "csls_topk", "mean_topk", "mixed_index", "mixed_topk", "mutual_pairs",
-    "ndcg_at", "recall_at", "score", "topk",
+    "MEASURES", "Calibration", "Estimate", "MixedIndex", "Score", "Similarity", "TopK",
+    "compare", "csls_topk", "mean_topk", "mixed_index", "mixed_of", "mixed_topk",
+    "mutual_pairs", "ndcg_at", "recall_at", "score", "topk",
 ]  # fmt: skip

@@ -36,7 +36,8 @@ from .estimate import Estimate
 from .neighbors import Rows, as_unit_rows, topk
 
 __all__ = [
-    "Calibration", "MixedIndex", "mixed_index", "mixed_topk", "ndcg_at", "recall_at",
+    "Calibration", "MixedIndex", "TopK", "mixed_index", "mixed_of", "mixed_topk",
+    "ndcg_at", "recall_at",
 ]  # fmt: skip
 
 
@@ -64,6 +65,32 @@ def ndcg_at(found: Tensor, true: Tensor) -> Tensor:
     return (same @ gains / discounts).sum(dim=1) / (gains / discounts).sum()
 
 
+class TopK:
+    """The `k` nearest keys of each query so far, of keys that come block by block.
+
+    `values` and `at` `(q, k)`, best first, hold as many as were seen if that is fewer.
+
+    >>> TopK([[1.0, 0.1]], k=1).add([[0.0, 1.0], [0.1, 1.0]]).at
+    tensor([[1]])
+    """
+
+    def __init__(self, queries: Rows, k: int) -> None:
+        self.queries, self.k = as_unit_rows(queries, "queries"), k
+        self.values = self.queries.new_empty(len(self.queries), 0)
+        self.at = torch.empty_like(self.values, dtype=torch.int64)
+
+    def add(self, keys: Rows, numbers: Tensor | None = None) -> TopK:
+        """Look at keys `(m, d)`; `at` holds their `numbers` `(m,)`, or else places."""
+        if not len(keys):
+            return self
+        values, at = topk(self.queries, keys, min(self.k, len(keys)))
+        at = at if numbers is None else numbers.to(at.device)[at]
+        values, at = torch.cat([self.values, values], 1), torch.cat([self.at, at], 1)
+        self.values, order = values.topk(min(self.k, values.shape[1]), dim=1)
+        self.at = at.gather(1, order)
+        return self
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What scores of translated rows become in a mixed index: `scale` s + `shift`."""
@@ -82,7 +109,12 @@ class Calibration:
         """
         x, y = as_unit_rows(native, "native"), as_unit_rows(translated, "translated")
         n = min(len(x), len(y))
-        one, two = (topk(queries, z[:n], k)[0].double() for z in (x, y))
+        return cls.match(*(topk(queries, z[:n], k)[0] for z in (x, y)))
+
+    @classmethod
+    def match(cls, native: Tensor, translated: Tensor) -> Calibration:
+        """From the k best scores `(q, k)` among equally many rows of both kinds."""
+        one, two = native.double(), translated.double()
         scale = (one.std() / two.std().clamp_min(1e-9)).item() if one.numel() > 1 else 1
         return cls(scale, (one.mean() - scale * two.mean()).item())
 
@@ -119,14 +151,17 @@ def mixed_topk(
     kinds are searched apart, since a positive scale keeps the order within each.
     """
     n, m = (len(as_unit_rows(z, "rows", scale=False)) for z in (native, translated))
-    scores, at = topk(queries, native, min(k, n))
-    others, where = topk(queries, translated, min(k, m))
-    others = others if calibration is None else calibration(others)
-    values = torch.cat([scores, others], dim=1)
-    if not 1 <= k <= values.shape[1]:
+    if not 1 <= k <= n + m:
         raise DataError(f"k = {k}, but the index has {n + m} rows")
-    best, order = values.topk(k, dim=1)
-    return best, torch.cat([at, where + n], dim=1).gather(1, order)
+    one, two = TopK(queries, k).add(native), TopK(queries, k).add(translated)
+    two.at += n
+    return _merged(one, two, calibration)
+
+
+def _merged(one: TopK, two: TopK, c: Calibration | None) -> tuple[Tensor, Tensor]:
+    values = torch.cat([one.values, c(two.values) if c else two.values], dim=1)
+    best, order = values.topk(one.k, dim=1)
+    return best, torch.cat([one.at, two.at], dim=1).gather(1, order)
 
 
 def mixed_index(
@@ -150,21 +185,33 @@ def mixed_index(
         torch.randperm(len(z), generator=generator).to(z.device).tensor_split(2)
         for z in (asked, x, y)
     )
-    calibration = Calibration.fit(asked[q0], x[x0], y[i], k)
-    asked, x, n = asked[q1], x[x1], len(x1)
-    found = [mixed_topk(asked, x, y[j], k, c)[1] for c in (None, calibration)]
-    before, after = (Estimate.of((at >= n).double().mean(dim=1)) for at in found)
-    store = len(j) / (n + len(j))
-    fair = recalls = None
+    n, first, second = min(len(x0), len(i)), asked[q0], asked[q1]
+    tops = [TopK(first, k).add(z) for z in (x[x0[:n]], y[i[:n]])]
+    tops += [TopK(second, k).add(x[x1], x1), TopK(second, k).add(y[j], ~j)]
     if true is not None:
         hidden = as_unit_rows(true, "true")
         if hidden.shape != y.shape:
             shapes = f"true is {tuple(hidden.shape)}, translated {tuple(y.shape)}"
             raise DataError(f"{shapes}; row i of both must be one document")
-        answers = topk(asked, torch.cat([x, hidden[j]]), k)[1]
-        fair = Estimate.of((answers >= n).double().mean(dim=1))
-        recalls = [Estimate.of(recall_at(at, answers)) for at in found]
-    one, two = recalls or (None, None)
+        tops.append(TopK(second, k).add(x[x1], x1).add(hidden[j], ~j))
+    return mixed_of(*tops, store=len(j) / (len(x1) + len(j)))
+
+
+def mixed_of(
+    calibrate_native: TopK, calibrate_translated: TopK, native: TopK, translated: TopK,
+    true: TopK | None = None, *, store: float,
+) -> MixedIndex:  # fmt: skip
+    """`mixed_index` from searches by blocks: two of equally many rows of both kinds for
+    the calibration, two, by other queries, of the rows that are judged, and their true
+    answers. Documents that are translated have negative numbers, ~j."""
+    both = calibrate_native.values, calibrate_translated.values
+    calibration = Calibration.match(*both)
+    found = [_merged(native, translated, c)[1] for c in (None, calibration)]
+    before, after = (Estimate.of((at < 0).double().mean(dim=1)) for at in found)
+    fair = one = two = None
+    if true is not None:
+        fair = Estimate.of((true.at < 0).double().mean(dim=1))
+        one, two = (Estimate.of(recall_at(at, true.at)) for at in found)
     return MixedIndex(store, fair, before, after, one, two, calibration)
 
 

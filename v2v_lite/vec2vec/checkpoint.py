@@ -24,7 +24,7 @@ from ..spaces.headers import check_header, read_tensors, write_tensors
 
 __all__ = ["checkpoints", "flat", "load", "nested", "save"]
 
-FORMAT = "v2v-checkpoint-2"
+FORMAT = "v2v-checkpoint-3"
 OTHER_VERSION = "resume with the version of v2v_lite that wrote it, or train anew"
 BETWEEN = "/"  # between the names on the way to a tensor; state_dict has the dots
 
@@ -55,7 +55,7 @@ def save(folder: str | os.PathLike[str], step: int, tree: dict, header: dict) ->
 
 
 def load(
-    folder: str | os.PathLike[str], schema: dict[str, type] | None = None
+    folder: str | os.PathLike[str], schema: dict[str, Any] | None = None
 ) -> tuple[dict, dict]:
     """The tree and the header of the newest whole checkpoint in `folder`.
 

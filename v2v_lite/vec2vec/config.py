@@ -155,6 +155,9 @@ class LossConfig(_Checked):
     mse_sum: bool = False
     # Length of Gaussian noise on the networks' inputs; targets stay clean.
     input_noise: float = 0.0
+    # Weight of the distance between a known pair's translation and its partner; without
+    # known pairs it has no effect.
+    paired_weight: float = 1.0
 
     def _check(self) -> None:
         self._one_of("vsp", VSP)

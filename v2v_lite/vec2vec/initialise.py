@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+import torch
 
 from ..spaces.files import ConfigError, DataError
 from ..spaces.space import Space
 from ..spaces.splits import hold_out
+from ..spaces.tables import spans
 from . import checkpoint
 from .config import Preset
 from .presets import OURS, from_dict, preset_named
 from .state import TrainState
 
 __all__ = [
-    "CHECKPOINTS", "check_same_data", "check_spaces", "fingerprint", "load_saved",
-    "saved_steps", "settle", "split",
+    "CHECKPOINTS", "check_same_data", "check_spaces", "load_saved", "saved_steps",
+    "settle", "sketch", "split",
 ]  # fmt: skip
 
 CHECKPOINTS = "checkpoints"  # a run's folder of them
 ANEW = "train anew in another folder"
-Saved = tuple[dict[str, Any], dict[str, Any]]  # a checkpoint's tree and header
+Saved: TypeAlias = tuple[dict[str, Any], dict[str, Any]]  # a tree and its header
+Sketch: TypeAlias = dict[str, list]
 
 
 def saved_steps(out: Path | None) -> list[Path]:
@@ -96,20 +99,38 @@ def check_spaces(spaces: dict[str, Space], preset: Preset) -> None:
         raise ConfigError(f"preset.output_transform = {fact}; {mend}")
 
 
-def check_same_data(saved: Saved, spaces: dict[str, Space], digest: str) -> None:
-    """Raise DataError unless the data are those of the checkpoint."""
+def check_same_data(saved: Saved, spaces: dict[str, Space], data: Sketch) -> None:
+    """Raise DataError unless the data are those of the checkpoint, but for rounding."""
     widths, header = {name: space.d for name, space in spaces.items()}, saved[1]
-    if header["hash"] != digest:  # of names, dimensions and rows
+    kept = header["data"]
+    old, new = (torch.tensor(one["sums"]).double() for one in (kept, data))
+    same = kept["shapes"] == data["shapes"] and old.shape == new.shape
+    if not same or not torch.allclose(old, new, rtol=0, atol=1e-3):
         fact = f"the run to resume is of {header['widths']}, and the rows given, of "
         fact += f"{widths}, are not those that the run was trained on"
         raise DataError(f"{fact}; give its own rows, or {ANEW}")
 
 
-def fingerprint(spaces: Iterable[tuple[str, Space]]) -> str:
-    """SHA-256 of names, rows and means: the data that a run saw."""
-    digest = hashlib.sha256()
+def sketch(spaces: Iterable[tuple[str, Space]]) -> Sketch:
+    r"""What tells the data that a run saw from others, on any machine.
+
+    Names and shapes, and of each space the sums $w^\top X P$ and $\mu P$, with random
+    numbers w `(n,)` and P `(d, 16)` that are the same everywhere. Rows scaled to length
+    one by another processor or another torch differ in their last bits, which a hash of
+    bytes would not forgive; here one row that is another, or has moved, shows.
+    """
+    shapes: list[list] = []
+    sums: list[float] = []
     for name, space in spaces:
-        digest.update(f"{name} {tuple(space.vectors.shape)}".encode())
-        for rows in (space.mean, space.vectors):
-            digest.update(rows.cpu().contiguous().numpy().data)
-    return digest.hexdigest()
+        g = torch.Generator().manual_seed(0)
+        w, axes = (
+            torch.rand(size, generator=g, dtype=torch.float64) - 0.5
+            for size in ((space.n,), (space.d, 16))
+        )
+        total = space.mean.cpu().double()[None] @ axes
+        for span in spans(space.n):
+            rows = space.vectors[span].cpu().double()
+            total = torch.cat([total, w[None, span] @ rows @ axes])
+        shapes.append([name, space.n, space.d])
+        sums += torch.stack([total[0], total[1:].sum(dim=0)]).flatten().tolist()
+    return {"shapes": shapes, "sums": sums}

@@ -12,6 +12,7 @@ if it starts with `torch.manual_seed(seed)`, best inside `torch.random.fork_rng(
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,9 @@ from torch.nn import functional as F
 
 from .config import NetConfig
 
-__all__ = ["Block", "SeedBatchNorm", "SeedLayerNorm", "SeedLinear", "stack"]
+__all__ = [
+    "Block", "SeedBatchNorm", "SeedLayerNorm", "SeedLinear", "clip_by_seed", "stack",
+]  # fmt: skip
 
 
 class SeedLinear(nn.Module):
@@ -149,3 +152,12 @@ def stack(
         dropout = config.dropout if number > 0 or last is not None else 0.0
         blocks.append(Block(linear, norm, dropout, last, skip))
     return nn.Sequential(*blocks)
+
+
+def clip_by_seed(weights: Iterable[Tensor], largest: float) -> None:
+    """Scale each seed's gradient, over all weights `(S, ...)`, to norm <= `largest`."""
+    grads = [w.grad for w in weights if w.grad is not None]
+    squares = torch.stack([g.flatten(1).square().sum(dim=1) for g in grads])
+    scale = (largest / squares.sum(dim=0).sqrt().clamp_min(1e-12)).clamp(max=1)
+    for grad in grads:
+        grad.mul_(scale.view(-1, *[1] * (grad.dim() - 1)))

@@ -37,8 +37,9 @@ class TrainState:
     """
 
     CARRIED = "best_scores", "best_steps", "evals_without_improvement", "history"
-    HEADER: ClassVar[dict[str, type]] = {  # what `header` holds, to check files by
-        "preset": dict, "widths": dict, "seeds": list, "hash": str,
+    HEADER: ClassVar[dict[str, Any]] = {  # what `header` holds, to check files by
+        "preset": dict, "widths": dict, "seeds": list,
+        "data": {"shapes": list, "sums": list},
         "best_scores": list, "best_steps": list, "evals_without_improvement": int,
         "losses": list, "count": int, "history": list,
     }  # fmt: skip

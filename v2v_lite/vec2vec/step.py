@@ -12,7 +12,7 @@ r"""One training step, whole, on plain tensors; every loss is `(S,)`, one per se
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from ..spaces.files import DataError
 from . import losses
 from .config import AdversarialConfig, LossConfig, Preset
+from .known import with_pairs
+from .layers import clip_by_seed
 from .losses import GAMES, VSP
 from .nets import Discriminator, Nets, Networks
 
@@ -70,13 +72,14 @@ PLAIN = Engine()
 
 def train_step(
     networks: Networks, optimisers: Optimisers, batch: Batch, config: Preset,
-    engine: Engine = PLAIN,
+    engine: Engine = PLAIN, known: Batch | None = None,
 ) -> Losses:  # fmt: skip
     """One update of the discriminators, then one of the translator against them.
 
     Returns the losses `{name: (S,)}`, detached, at which the updates were made; their
     sum over seeds, which share no weight, is differentiated. Without an optimiser
-    "discriminators" only the translator learns.
+    "discriminators" only the translator learns. It learns from pairs, too, if `known`
+    `{name: (S, P, d)}` holds some of two spaces, row i of both of one text.
     """
     found: Losses = {}
     nets, output = networks.nets, None
@@ -102,6 +105,8 @@ def train_step(
             if output is None or not once:
                 output = forward(nets, part, config.loss)
             g_losses = generator_losses(networks, output, config)
+            if known:
+                g_losses = with_pairs(g_losses, nets, known, config.loss)
         engine.backward(g_losses["generator"].sum())
         _collect(found, g_losses, engine.accumulation)
     engine.update(optimisers["nets"], [*nets.parameters()], config.optim.grad_clip)
@@ -269,15 +274,6 @@ def frozen(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.requires_grad_(True)
-
-
-def clip_by_seed(weights: Iterable[Tensor], largest: float) -> None:
-    """Scale each seed's gradient, over all weights `(S, ...)`, to norm <= `largest`."""
-    grads = [w.grad for w in weights if w.grad is not None]
-    squares = torch.stack([g.flatten(1).square().sum(dim=1) for g in grads])
-    scale = (largest / squares.sum(dim=0).sqrt().clamp_min(1e-12)).clamp(max=1)
-    for grad in grads:
-        grad.mul_(scale.view(-1, *[1] * (grad.dim() - 1)))
 
 
 def _noisy(x: Tensor, length: float) -> Tensor:

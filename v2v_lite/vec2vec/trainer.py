@@ -31,6 +31,7 @@ from . import checkpoint, distributed, initialise, maps, result
 from .batches import Batches
 from .config import Preset, TrainerConfig
 from .initialise import Saved
+from .known import check_pairs, known_at, start_from_pairs
 from .nets import Nets
 from .optim import set_learning_rates
 from .presets import OURS
@@ -48,7 +49,7 @@ def train(
     seeds: int | None = None, seed: int = 0, out: str | os.PathLike[str] | None = None,
     config: TrainerConfig | None = None, held_out: dict[str, Space] | None = None,
     resume: bool = False, report: Report | None = None, progress: bool = False,
-    device: str = "auto",
+    device: str = "auto", pairs: dict[str, Space] | None = None,
 ) -> TrainResult:  # fmt: skip
     """Train nets of the seeds `seed`, `seed + 1`, ... between unpaired spaces.
 
@@ -62,6 +63,7 @@ def train(
             and seeds are then its own.
         report: numbers of a translator, from pairs perhaps, that go into the history
             and decide nothing.
+        pairs: of two spaces, rows of which row i of both is known to be one text.
 
     Raises DataError for bad input, ConfigError for bad settings, TrainingDiverged for a
     loss that is not finite, Interrupted on SIGINT or SIGTERM, once the state is saved.
@@ -72,7 +74,7 @@ def train(
     spaces, held_out = initialise.split(spaces, held_out, preset)
     trainer = Trainer(
         spaces, preset, seeds=numbers, held_out=held_out, config=config, out=folder,
-        report=report, device=device, progress=progress, saved=saved,
+        report=report, device=device, progress=progress, saved=saved, pairs=pairs,
     )  # fmt: skip
     trainer.run(progress)
     found = trainer.result()
@@ -101,8 +103,10 @@ class Trainer:
         config: TrainerConfig | None = None, initial_maps: maps.Maps | None = None,
         out: Path | None = None, report: Report | None = None, device: str = "auto",
         progress: bool = False, saved: Saved | None = None,
+        pairs: dict[str, Space] | None = None,
     ) -> None:  # fmt: skip
         initialise.check_spaces(spaces, preset)
+        check_pairs(spaces, pairs := pairs or {})
         self.preset, self.config = preset, config or TrainerConfig()
         self.out, self.report = out, report
         options = preset.optim, self.config, device, out
@@ -110,7 +114,8 @@ class Trainer:
         self.accelerator = self.engine.accelerator
         self.device = self.accelerator.device
         self.is_main = self.accelerator.is_main_process  # it writes and shows progress
-        self.hash = initialise.fingerprint([*spaces.items(), *(held_out or {}).items()])
+        seen = spaces, held_out or {}, pairs
+        self.data = initialise.sketch([one for side in seen for one in side.items()])
         self.stats = {k: SpaceStats.of(s.to("cpu"), preset) for k, s in spaces.items()}
         self.spaces = {name: space.to(self.device) for name, space in spaces.items()}
         self.held_out = {
@@ -119,12 +124,15 @@ class Trainer:
         }
         *sources, target = spaces
         self.pairs = [(name, target) for name in sources]
+        rows = {k: s.vectors.to(self.device) for k, s in pairs.items()}
+        self.known = {k: self.stats[k].transform(x) for k, x in rows.items()}
         whitenings = {name: one.whitening for name, one in self.stats.items()}
         if saved:
-            initialise.check_same_data(saved, self.spaces, self.hash)
+            initialise.check_same_data(saved, self.spaces, self.data)
         elif initial_maps is None:
             sides, find = (self.spaces, whitenings), maps.initial_maps
             initial_maps = self.engine.once(find, *sides, preset, seeds, progress)
+            initial_maps = start_from_pairs(initial_maps, self.known, preset)
         widths = {name: space.d for name, space in self.spaces.items()}
         given = self.device, initial_maps or {}, whitenings
         self.state = TrainState(widths, preset, seeds, *given)
@@ -138,7 +146,7 @@ class Trainer:
         if saved:
             state.restore(*saved)
             self.last_saved = state.step
-            if accelerator.scaler is not None and "scaler" in saved[1]:
+            if accelerator.scaler is not None and saved[1].get("scaler"):
                 accelerator.scaler.load_state_dict(saved[1]["scaler"])
         prepare = accelerator.prepare
         self.optimisers = {k: prepare(v) for k, v in state.optimisers.items()}
@@ -170,7 +178,9 @@ class Trainer:
         state.networks.set_progress(state.step / optim.steps)
         engine.numbers = *state.seeds, state.step
         batch = self.batches.at(state.step, engine.rows)
-        losses = train_step(state.networks, self.optimisers, batch, self.preset, engine)
+        pairs = known_at(self.known, state.step, optim.batch_size, len(state.seeds))
+        nets, optimisers = state.networks, self.optimisers
+        losses = train_step(nets, optimisers, batch, self.preset, engine, pairs)
         engine.average_buffers(state.networks.nets)
         state.step += 1
         state.update_ema()
@@ -269,7 +279,7 @@ class Trainer:
             return
         self.check_finite()
         if self.out is not None and self.is_main:
-            header = {"hash": self.hash, **self.state.header()}
+            header = {"data": self.data, **self.state.header()}
             if self.accelerator.scaler is not None:
                 header["scaler"] = self.accelerator.scaler.state_dict()
             folder = self.out / initialise.CHECKPOINTS

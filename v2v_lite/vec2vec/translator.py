@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from ..align.base import Clock, Stages
+from typing import TYPE_CHECKING
+
+from ..align.base import Clock, Rows, Stages, as_space
+from ..align.few_pairs import Pairs, check_pairs
 from ..spaces.space import Space
 from .config import Preset
 from .result import PairTranslator
 from .trainer import train
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Vec2Vec"]
 
@@ -23,12 +29,25 @@ class Vec2Vec(PairTranslator):
     def __init__(self, preset: Preset | None = None, seeds: int = 1) -> None:
         super().__init__()
         self.preset, self.seeds = preset, seeds
+        self._known: dict[str, Space] = {}
+
+    def fit(
+        self, source: Rows, target: Rows, *, seed: int = 0, progress: bool = False,
+        pairs: Pairs | None = None,
+    ) -> Self:  # fmt: skip
+        """Learn from unpaired rows, and from `pairs` (i, j) where some are known, as
+        `SelfLearn.fit`; their rows are among those that are trained on or held out."""
+        source, target = as_space(source, "source"), as_space(target, "target")
+        i, j = check_pairs(pairs or ((), ()), source.n, target.n)
+        known = {"source": source.take(i), "target": target.take(j)} if len(i) else {}
+        self._known = known
+        return super().fit(source, target, seed=seed, progress=progress)
 
     def _fit(self, source: Space, target: Space, seed: int, progress: bool) -> Stages:
         clock = Clock()
         found = train(
             {"source": source, "target": target}, self.preset,
-            seeds=self.seeds, seed=seed, progress=progress,
+            seeds=self.seeds, seed=seed, progress=progress, pairs=self._known,
             device="cpu" if source.vectors.device.type == "cpu" else "auto",
         )  # fmt: skip
         best = found.translator()
