@@ -1,9 +1,11 @@
-"""What inverted texts give away, compared with mismatched documents.
+"""What inverted texts give away, compared with mismatched documents and a lookup.
 
 Victims are the private documents under encoders that the attacker neither has nor may
 query; they translate by a fit on `data/wiki` without pairs, adapt it to the stolen rows
 and invert with an encoder of their own, their public documents and nothing else. The
-same search runs on the true vectors (an upper bound) and on their mean (the baseline).
+same search runs on the true vectors (an upper bound), on translations learned with
+pairs, and on the mean vector (the baseline). A second part inverts single sentences of
+several lengths. WordLlama, which no search saw, judges which document was inverted.
 """
 
 from __future__ import annotations
@@ -11,55 +13,45 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from v2v_lite.align import SelfLearn, Translator
+from v2v_lite.align import SelfLearn, Translator, Whitened
 from v2v_lite.measure import score
 from v2v_lite.privacy import (
     EncoderScorer,
     NgramLM,
     SearchConfig,
     adapt,
-    contains_fact,
-    facts_found,
-    facts_of,
     invert,
-    medication_found,
     recentre_rows,
-    text_leakage,
-    token_f1,
     tokens,
 )
 from v2v_lite.spaces import (
+    TRAIN_ROWS,
     Documents,
     Space,
     document_space,
-    encode,
+    load,
     load_documents,
     unit,
 )
 from v2v_lite.teaching.comparison import split_of
 
+from .inverted import SETS, measured, opened, scores, word_vectors
 from .recheck import SIGMAS, Recheck
+from .short_texts import LENGTHS, Sentences
 from .store import Store, Task
 from .workers import run_all
 
 DATASETS = ("wiki", "documents/posts", "documents/emails", "documents/notes")
-PARTS = ()
-SETS = ("posts", "emails", "notes")
-MEASURES = {
-    "facts": facts_found,
-    "medication": medication_found,
-    "token_f1": token_f1,
-}
-BASELINE, IDEAL = "mean", "true"
-SHOWN = (0.1, 0.5, 0.9)  # quantiles of the gain in F1 whose documents are shown
+PARTS = ("documents", "sentences")
+BASELINE, IDEAL, PAIRED = "mean", "true", "paired"
+EDITS = {IDEAL: (40, 4)}  # changed texts per round, rounds
 
 
 @dataclass(frozen=True)
@@ -69,14 +61,16 @@ class Plan:
     victims: tuple[str, ...] = ("granite", "arctic")
     attacker: str = "minilm"
     sets: tuple[str, ...] = SETS
-    rows: int = 300
+    rows: int = 60
+    true_rows: int = 40
+    sentences: int = 24
     n_train: int = 16_384
     seed: int = 0
 
 
 FULL = Plan()
 QUICK = Plan(victims=("arctic",), attacker="wordllama", sets=("emails",), rows=12,
-             n_train=3_000)  # fmt: skip
+             true_rows=4, sentences=3, n_train=3_000)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -112,7 +106,11 @@ class Inversions(Task):
         own, lm, scorer = attacker_of(self.name, plan.attacker)
         stolen, extra = self._vectors(private, true, own, work)
         rows = rows_of_plan(plan, private)
+        rows = rows[: plan.true_rows] if self.victim == IDEAL else rows
         config = config_for(self.name)
+        if self.victim in EDITS:
+            edits, rounds = EDITS[self.victim]
+            config = replace(config, edits=edits, rounds=rounds)
         some = stolen[rows] if self.victim != BASELINE else stolen
         clock = time.perf_counter()
         found = invert(some, lm, scorer, config)
@@ -147,12 +145,21 @@ class Inversions(Task):
         if self.victim == BASELINE:
             return own.vectors.mean(0, keepdim=True), {}
         p = self.plan
+        if self.victim == PAIRED:
+            part = slice(TRAIN_ROWS)  # row i of both is one text
+            sides = (load(name).take(part) for name in (p.victims[0], p.attacker))
+            victim = document_space(private, p.victims[0])
+            stolen = Whitened().fit(*sides).translate(victim)
+            return self._scored(recentre_rows(stolen, own.vectors), true, own)
         about = self.victim, p.attacker, p.n_train, p.seed
         model = Translator.load(work / "fits" / InversionFit(*about).key)
         split = split_of(*about)
         rows = document_space(private, self.victim).vectors
         adapted = adapt(model, rows, own.vectors, split.source, split.target)
         stolen = recentre_rows(adapted.translate(rows), own.vectors)
+        return self._scored(stolen, true, own)
+
+    def _scored(self, stolen: Tensor, true: Space, own: Space) -> tuple[Tensor, dict]:
         ranks, mean = score(stolen, true), own.vectors.mean(0)
         targets = (unit(z - mean) for z in (stolen, true.vectors))
         return stolen, {
@@ -182,108 +189,14 @@ def attacker_of(name: str, encoder: str) -> tuple[Space, NgramLM, EncoderScorer]
         lm.words, lambda ws: torch.stack([known[w] for w in ws]), texts, vectors
     )
     own = spaces[name]
-    return (
-        own,
-        lm,
-        replace(scorer, centre=own.vectors.mean(0), encode=partial(rows_of, encoder)),
-    )
-
-
-@lru_cache(maxsize=2)
-def word_vectors(encoder: str) -> dict[str, Tensor]:
-    """The attacker's encoder on every word of the public documents, one by one."""
-    texts = (text for one in SETS for text in load_documents(one, "public").texts)
-    words = list(dict.fromkeys(word for text in texts for word in tokens(text)))
-    return dict(zip(words, rows_of(encoder, words), strict=True))
-
-
-def rows_of(encoder: str, texts: list[str]) -> Tensor:
-    """Texts to vectors, without bars, equal texts once."""
-    once = list(dict.fromkeys(texts))
-    at = {text: i for i, text in enumerate(once)}
-    rows = encode(once, encoder, 128, progress=False).vectors
-    return rows[[at[text] for text in texts]]
+    centre = own.vectors.mean(0)
+    return own, lm, replace(scorer, centre=centre, encode=opened(encoder))
 
 
 def config_for(name: str) -> SearchConfig:
     """The search's defaults, as long as the attacker's median text of the set."""
     lengths = sorted(len(tokens(text)) for text in load_documents(name, "public").texts)
     return SearchConfig(words=lengths[len(lengths) // 2])
-
-
-def scores(texts: list[str], rows: list[int], private: Documents, encoder: str) -> dict:
-    """All measures with their control, the kinds of facts, labels, and examples."""
-    found = measured(texts, rows, private)
-    every = rows_of(encoder, texts)
-    labels = document_space(private, encoder, "labels").vectors
-    own = document_space(load_documents(private.name, "public"), encoder)
-    places = unit(every - own.mean) @ unit(labels - labels.mean(0)).T
-    guess = {
-        text: private.labels[i].key
-        for text, i in zip(texts, places.argmax(1).tolist(), strict=True)
-    }
-    hit = text_leakage(
-        texts, rows, private.rows, lambda t, d: float(guess[t] in d.labels), False
-    )
-    true = document_space(private, encoder).vectors
-    cosine = unit(every - own.mean) @ unit(true - own.mean).T
-    at = {text: i for i, text in enumerate(texts)}
-    row_of = {document.id: i for i, document in enumerate(private)}
-    near = text_leakage(
-        texts, rows, private.rows, lambda t, d: cosine[at[t], row_of[d.id]].item()
-    )
-    found |= {"label": asdict(hit) | {"z": hit.z}, "cosine": asdict(near)}
-    found["kinds"] = by_kind(texts, rows, private)
-    return found | {"examples": examples(texts, rows, private)}
-
-
-def measured(texts: list[str], rows: list[int], private: Documents) -> dict:
-    """The measures of words and facts with their control."""
-    found = {}
-    for name, measure in MEASURES.items():
-        if name != "medication" or any(row.medication for row in private):
-            one = text_leakage(texts, rows, private.rows, measure)
-            found[name] = asdict(one) | {"z": one.z}
-    return found
-
-
-def by_kind(texts: list[str], rows: list[int], private: Documents) -> dict:
-    """For each kind of fact: how many there are, and how many were found."""
-    kinds: dict[str, list[bool]] = {}
-    for text, row in zip(texts, rows, strict=True):
-        d = private[row]
-        named = [(key, value) for key, value in d.facts.items()]
-        named += [("medication", value) for value in d.medication]
-        named += [("person", v) for v in d.people] + [("firm", v) for v in d.firms]
-        for key, value in named:
-            kinds.setdefault(key, []).append(contains_fact(text, value))
-    most = sorted(kinds.items(), key=lambda item: -len(item[1]))[:12]
-    return {key: {"n": len(hits), "found": sum(hits)} for key, hits in most}
-
-
-def examples(texts: list[str], rows: list[int], private: Documents) -> list[dict]:
-    """The documents at the quantiles SHOWN of the gain in token F1."""
-    gains = []
-    for text, row in zip(texts, rows, strict=True):
-        label = private[row].labels[0]
-        others = [
-            token_f1(text, d)
-            for i, d in enumerate(private)
-            if i != row and label in d.labels
-        ]
-        gains.append(token_f1(text, private[row]) - sum(others) / max(1, len(others)))
-    order = sorted(range(len(texts)), key=gains.__getitem__)
-    shown = []
-    for quantile in SHOWN:
-        i = order[round(quantile * (len(order) - 1))]
-        found = [
-            fact for fact in facts_of(private[rows[i]]) if contains_fact(texts[i], fact)
-        ]
-        shown.append({
-            "quantile": quantile, "id": private[rows[i]].id, "text": texts[i],
-            "gain": gains[i], "found": found,
-        })  # fmt: skip
-    return shown
 
 
 def measure(
@@ -294,27 +207,43 @@ def measure(
     fits = [
         InversionFit(v, plan.attacker, plan.n_train, plan.seed) for v in plan.victims
     ]
+    paired = (PAIRED,) if plan.victims else ()
     many = [
         Inversions(name, victim, plan)
-        for name in plan.sets
-        for victim in (*plan.victims, IDEAL, BASELINE)
+        for victim in (IDEAL, *plan.victims, *paired, BASELINE)
+        for name in reversed(plan.sets)
+        if victim != PAIRED or name == "notes"
     ]
-    run_all(fits, store, jobs, "fits")
-    run_all(many, store, jobs, "inversion")
-    rows = {task.key: store.get(task) for task in many}
+    short = [
+        Sentences(high, low, plan.attacker, plan.sentences, plan.seed, *EDITS[IDEAL])
+        for low, high in LENGTHS
+    ]
+    if "documents" in parts:
+        run_all(fits, store, jobs, "fits")
+        run_all(many, store, jobs, "inversion")
+    if "sentences" in parts:
+        run_all(short, store, jobs, "sentences")
+    rows = {task.key: store.get(task) for task in (*many, *short)}
     lacks = [key for key, row in rows.items() if row is None]
-    return {"rows": [row for row in rows.values() if row]}, lacks
+    return {
+        "rows": [row for task in many if (row := rows[task.key])],
+        "sentences": [row for task in short if (row := rows[task.key])],
+    }, lacks
 
 
 def lines(table: dict) -> list[str]:
-    """The table in words: one line per set and victim."""
-    return [
+    """The table in words: one line per set and victim, and per length."""
+    found = [
         f"{row['set']:7} {row['victim']:8} " + " · ".join(
             f"{key} {row[key]['gain']['mean']:.3f} ± {row[key]['gain']['se']:.3f}"
             for key in ("facts", "token_f1")
         )
         for row in table["rows"]
     ]  # fmt: skip
+    return found + [
+        f"at most {row['longest']} words: token_f1 {row['token_f1']['own']['mean']:.3f}"
+        for row in table["sentences"]
+    ]
 
 
 def recheck(table: dict, work: Path) -> Recheck:

@@ -99,6 +99,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = c = config or DecoderConfig()
         self.vocabulary, self.d, self.encoder = pieces, len(centre), encoder
+        self.centre: Tensor
         self.register_buffer("centre", centre.clone())
         self.embed = nn.Embedding(len(pieces.words), c.width)
         self.place = nn.Parameter(torch.randn(c.words + 1, c.width) * 0.02)
@@ -281,17 +282,15 @@ class ConditionedDecoder(Pieces):
         longest = self.decoder.config.words
         lines = [tuple(prefix[-longest:]) for prefix in prefixes]
         z = self.target.expand(len(lines), -1)
-        last = [self.kept.get(line[:-1]) for line in lines] if lines[0] else [None]
-        if all(last) and len(lines[0]) < longest:
-            whole = last[0][0]
+        last = [self.kept[p] for line in lines if (p := line[:-1]) in self.kept]
+        if lines[0] and len(last) == len(lines) and len(lines[0]) < longest:
             at = [i for _, i in last]
-            past = tuple((k[at], v[at]) for k, v in whole)
+            past = tuple((k[at], v[at]) for k, v in last[0][0])
             rows = torch.tensor([line[-1:] for line in lines])
             logits, cache = self.decoder(z, rows, past)
         else:
-            logits, cache = self.decoder(
-                z, torch.tensor(lines).long().reshape(len(lines), -1)
-            )
+            rows = torch.tensor(lines).long().reshape(len(lines), -1)
+            logits, cache = self.decoder(z, rows)
         self.kept.clear()
         self.kept.update({line: (cache, i) for i, line in enumerate(lines)})
         return logits[:, -1].log_softmax(1)

@@ -163,7 +163,7 @@ class Editor:
             left = own.sum(0)[None]
         along = (left @ self.target)[:, None] + new @ self.target
         squares = left.square().sum(1)[:, None] + new.square().sum(1) + 2 * left @ new.T
-        return self.config.kappa * along / squares.clamp_min(1e-9).sqrt()
+        return self.config.edit_kappa * along / squares.clamp_min(1e-9).sqrt()
 
     def apply(self, edits: Sequence[Edit]) -> list[int]:
         """The draft's words with edits that do not overlap."""
@@ -174,7 +174,8 @@ class Editor:
 
     def joined(self, edits: Sequence[Edit], cosines: Tensor) -> list[list[int]]:
         """The draft with several of the best edits at once."""
-        good, taken = [], set()
+        good: list[Edit] = []
+        taken: set[int] = set()
         for i in cosines.argsort(descending=True).tolist():
             places = set(range(edits[i].start - 1, edits[i].end + 1))
             if cosines[i] > self.draft.cosine and not places & taken:
@@ -206,7 +207,7 @@ class Editor:
         if lm is not None:
             texts = [self.proposal.text(words) for words in lines]
             score = score + c.lm_weight * lm.text_log_probs(texts)
-        return score + c.kappa * cosines
+        return score + c.edit_kappa * cosines
 
 
 def log_likelihood(proposal: Proposal, lines: Sequence[list[int]]) -> Tensor:

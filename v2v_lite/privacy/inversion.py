@@ -69,9 +69,12 @@ class SearchConfig:
     edits: int = 0
     rounds: int = 4
     lm_weight: float = 0.3
+    edit_kappa: float = 2000.0
 
     def __post_init__(self) -> None:
-        check_minima(self, kappa=0, topic_weight=0, exact=0, edits=0, lm_weight=0)
+        check_minima(
+            self, kappa=0, topic_weight=0, exact=0, edits=0, lm_weight=0, edit_kappa=0
+        )
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from ..spaces.files import ConfigError, DataError, check_file, first_line
 from ..spaces.texts import check_texts
 
 __all__ = [
-    "END", "INNER", "CausalLM", "NgramLM", "Proposal", "TextModel", "Vocabulary", "spell",
-    "spellings", "tokens",
+    "END", "INNER", "CausalLM", "NgramLM", "Proposal", "TextModel", "Vocabulary",
+    "spell", "spellings", "tokens",
 ]  # fmt: skip
 
 WORD = re.compile(r"\w+(?:[-'’.,:/]\w+)*|[^\w\s]")  # 9:30, 3.5, don't; , and £ alone
