@@ -45,7 +45,7 @@ from v2v_lite.spaces import (
 )
 from v2v_lite.teaching.comparison import split_of
 
-from .inverted import SETS, measured, opened, scores, word_vectors
+from .inverted import SETS, measured, of_ten, opened, scores, word_vectors
 from .recheck import SIGMAS, Recheck
 from .short_texts import LENGTHS, Sentences
 from .store import Store, Task
@@ -155,7 +155,8 @@ class Inversions(Task):
         public = load_documents(self.name, "public").texts
         near = (unit(stolen - own.mean) @ unit(own.vectors - own.mean).T).argmax(1)
         texts = [public[i] for i in near.expand(len(rows)).tolist()]
-        return measured(texts, rows, private)
+        found = measured(texts, rows, private)
+        return found | {"of_ten": of_ten(texts, rows, private)}
 
     def _vectors(
         self, private: Documents, true: Space, own: Space, work: Path
