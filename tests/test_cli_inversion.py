@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from v2v_lite.cli import main
-from v2v_lite.privacy import Stopped
+from v2v_lite.privacy import Decoder, DecoderConfig, Stopped
 from v2v_lite.spaces import Space, encode, load, load_documents
 
 pytest.importorskip("wordllama")
@@ -35,15 +35,33 @@ def test_texts_are_found_and_written(tmp_path, capsys):
     [
         (("--beam", "0"), "beam = 0"),
         (("--rows", "0"), "rows = 0"),
+        (("--rounds", "0"), "rounds = 0"),
+        (("--decoder", "missing.safetensors"), "no such file"),
+        (("--decoder", "d.safetensors", "--lm", "gpt2"), "not both"),
+        (("--lm", "cut.gguf"), "no causal language model"),
         (("--encoder", "none"), "unknown encoder"),
         (("--own", "missing.txt"), "no such file"),
         (("--translator", "nowhere"), "no such file"),
     ],
 )
-def test_bad_input_is_one_line(more, why, capsys):
+def test_bad_input_is_one_line(more, why, capsys, tmp_path):
+    (tmp_path / "cut.gguf").write_bytes(b"GGUF\x03\x00\x00\x00 and no more")
     assert main([*CALL, *more]) == 2
     err = capsys.readouterr().err.strip().splitlines()[-1]
     assert err.startswith("v2v: ") and why in err
+
+
+def test_a_decoder_writes_and_one_of_another_encoder_is_refused(tmp_path, capsys):
+    texts = load_documents("emails", "public").texts[:40]
+    sizes = DecoderConfig(width=16, layers=1, heads=2, words=8, rare=1, epochs=1)
+    rows = encode(texts, "wordllama").vectors
+    for name in ("wordllama", "minilm"):
+        model = Decoder.fit(texts, rows, sizes, encoder=name)
+        model.save(tmp_path / f"{name}.safetensors")
+    assert main([*CALL, "--decoder", "wordllama.safetensors", "--edits", "8"]) == 0
+    capsys.readouterr()
+    assert main([*CALL, "--decoder", "minilm.safetensors"]) == 2
+    assert "a decoder for 'minilm'" in capsys.readouterr().err
 
 
 def test_vectors_of_another_width(tmp_path, capsys):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from v2v_lite.privacy import (
+    END,
     EncoderScorer,
     NgramLM,
     SearchConfig,
@@ -12,6 +13,7 @@ from v2v_lite.privacy import (
     recentre_rows,
     tokens,
 )
+from v2v_lite.privacy.edits import Draft, Edit, Editor, improved, log_likelihood
 from v2v_lite.privacy.inversion import Beam
 from v2v_lite.spaces import DataError, unit
 
@@ -98,6 +100,55 @@ def test_no_word_stands_more_often_than_in_own_texts(lm, scorer):
     assert said.count("dog") > 1
 
 
+def test_edits_mend_a_text_that_the_beam_got_wrong(lm, scorer):
+    target = scorer.target(encoder(SECRETS[:1]))[0]
+    config = SearchConfig(words=6, edits=24, rounds=6, edit_kappa=400, **TOY)
+    rows = torch.arange(len(lm.words))
+    editor = Editor(lm, target, rows, scorer, config)
+    wrong = [lm.words.index(word) for word in "the green bird flew".split()]
+    (draft,) = improved([editor], [Draft(wrong, 0.0, 0.0)], scorer, config.rounds)
+    # The words; their order costs this encoder, a bag, nothing.
+    assert sorted(tokens(lm.text(draft.words).lower())) == sorted(tokens(SECRETS[0]))
+    assert draft.cosine == pytest.approx(1.0, abs=1e-3)
+
+
+def test_an_edit_changes_the_words_that_it_says():
+    editor = Editor.__new__(Editor)
+    editor.draft = Draft([1, 2, 3, 4], 0.0, 0.0)
+    assert editor.apply([Edit(0, 1, (9,)), Edit(2, 4, (4, 3))]) == [9, 2, 4, 3]
+    assert editor.apply([Edit(1, 1, (7,)), Edit(3, 4, ())]) == [1, 7, 2, 3]
+
+
+def test_edits_never_lower_the_score(lm, scorer):
+    found = {
+        edits: invert(
+            encoder(SECRETS), lm, scorer, SearchConfig(words=4, edits=edits, **TOY)
+        )
+        for edits in (0, 16)
+    }
+    for before, after in zip(found[0], found[16], strict=True):
+        assert after.cosine >= before.cosine - 1e-4
+
+
+def test_the_likelihood_of_a_text_is_the_sum_of_its_steps(lm):
+    lines = [[lm.words.index(w) for w in text.split()] for text in SECRETS]
+    lines[1] = lines[1][:2]
+    for line, value in zip(lines, log_likelihood(lm, lines).tolist(), strict=True):
+        steps = [lm.log_probs([line[:i]])[0] for i in range(len(line) + 1)]
+        by_hand = sum(s[w].item() for s, w in zip(steps, [*line, END], strict=True))
+        assert value == pytest.approx(by_hand, abs=1e-3)
+
+
+def test_a_second_language_model_has_a_say(lm, scorer):
+    class Shouting:
+        def text_log_probs(self, texts):
+            return torch.tensor([1000.0 * ("cat" in text.lower()) for text in texts])
+
+    config = SearchConfig(words=6, keep=20, edits=16, **TOY)
+    (found,) = invert(encoder(SECRETS[:1]), lm, scorer, config, lm=Shouting())
+    assert "cat" in found.text.lower()
+
+
 def test_errors(lm, scorer):
     with pytest.raises(DataError, match="translate them"):
         invert(torch.randn(2, 7), lm, scorer)
@@ -105,6 +156,8 @@ def test_errors(lm, scorer):
         invert(torch.empty(0, 24), lm, scorer)
     with pytest.raises(DataError, match="beam = 0"):
         SearchConfig(beam=0)
+    with pytest.raises(DataError, match="rounds = 0; at least 1"):
+        SearchConfig(rounds=0)
     with pytest.raises(DataError, match="kappa = -1; at least 0"):
         SearchConfig(kappa=-1)
     with pytest.raises(DataError, match="3 texts, but 2 vectors"):

@@ -91,6 +91,38 @@ def test_a_causal_model_of_transformers(tiny):
     torch.testing.assert_close(p[0, 4], logits.softmax(0)[3])
 
 
+def test_the_cache_of_a_causal_model_changes_nothing(tiny):
+    lm, other = CausalLM(str(tiny), local=True), CausalLM(str(tiny), local=True)
+    lm.log_probs([[2], [4]])
+    longer = [[4, 5], [2, 3], [4, 2]]  # rows of the cache in another order, one twice
+    torch.testing.assert_close(
+        lm.log_probs(longer), other.log_probs(longer), atol=1e-5, rtol=1e-5
+    )
+    again = [[4, 2, 3], [4, 5, 3]]
+    torch.testing.assert_close(
+        lm.log_probs(again), other.log_probs(again), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_whole_texts_are_judged_by_the_sum_of_their_words(tiny):
+    lm = CausalLM(str(tiny), local=True)
+    texts = ["the cat", "the"]
+    found = lm.text_log_probs(texts)
+    for text, value in zip(texts, found.tolist(), strict=True):
+        rows = [i + 1 for i in lm._tokenizer(text)["input_ids"]]
+        steps = [lm.log_probs([rows[:i]])[0, row].item() for i, row in enumerate(rows)]
+        assert abs(sum(steps) - value) < 1e-4
+
+
+def test_a_gguf_file_cut_short_is_one_clear_error(tmp_path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF\x03\x00\x00\x00" + b"\x00" * 40)
+    with pytest.raises(DataError, match=r"model.gguf: no causal language model"):
+        CausalLM(str(path), local=True)
+    with pytest.raises(DataError, match="no such file"):
+        CausalLM(str(tmp_path / "missing.gguf"), local=True)
+
+
 def test_a_causal_model_that_cannot_be_had(tmp_path):
     pytest.importorskip("transformers")
     with pytest.raises(DataError, match="NgramLM"):

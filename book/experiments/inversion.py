@@ -1,9 +1,12 @@
-"""What inverted texts give away, compared with mismatched documents.
+"""What inverted texts give away, compared with mismatched documents and a lookup.
 
 Victims are the private documents under encoders that the attacker neither has nor may
 query; they translate by a fit on `data/wiki` without pairs, adapt it to the stolen rows
 and invert with an encoder of their own, their public documents and nothing else. The
-same search runs on the true vectors (an upper bound) and on their mean (the baseline).
+same search runs on the true vectors (an upper bound) and on the mean vector (the
+baseline). A second part inverts some notes again, the true vectors with rounds of
+edits, and asks WordLlama, which no search saw, which document was inverted; a third
+inverts single sentences by length.
 """
 
 from __future__ import annotations
@@ -11,55 +14,53 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from v2v_lite.align import SelfLearn, Translator
+from v2v_lite.align import SelfLearn, Translator, Whitened
+from v2v_lite.align.anchors import AnchorConfig
+from v2v_lite.align.selflearn import Phase, SelfLearnConfig
 from v2v_lite.measure import score
 from v2v_lite.privacy import (
     EncoderScorer,
     NgramLM,
     SearchConfig,
     adapt,
-    contains_fact,
-    facts_found,
-    facts_of,
     invert,
-    medication_found,
     recentre_rows,
-    text_leakage,
-    token_f1,
     tokens,
 )
 from v2v_lite.spaces import (
+    TRAIN_ROWS,
     Documents,
     Space,
     document_space,
-    encode,
+    load,
     load_documents,
     unit,
 )
 from v2v_lite.teaching.comparison import split_of
 
+from .inverted import SETS, measured, of_ten, opened, scores, word_vectors
 from .recheck import SIGMAS, Recheck
+from .short_texts import LENGTHS, Sentences
 from .store import Store, Task
 from .workers import run_all
 
 DATASETS = ("wiki", "documents/posts", "documents/emails", "documents/notes")
-PARTS = ()
-SETS = ("posts", "emails", "notes")
-MEASURES = {
-    "facts": facts_found,
-    "medication": medication_found,
-    "token_f1": token_f1,
-}
-BASELINE, IDEAL = "mean", "true"
-SHOWN = (0.1, 0.5, 0.9)  # quantiles of the gain in F1 whose documents are shown
+PARTS = ("documents", "judged", "sentences")
+BASELINE, IDEAL, PAIRED = "mean", "true", "paired"
+EDITS = (32, 3)  # changed texts per round, rounds
+#: Less of everything than the default: a tenth of its time, and less precise.
+BRIEF = SelfLearnConfig(
+    anchors=AnchorConfig(n_runs=20, vote_rounds=4),
+    phases=(Phase(12, 2048, 0.05, 1.0, 0.3), Phase(10, 4096, 0.04, 0.6, 0.3)),
+    n_init=1,
+)
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,23 @@ class Plan:
     rows: int = 300
     n_train: int = 16_384
     seed: int = 0
+    judged: int = 40
+    edited: int = 30
+    sentences: int = 24
+    brief: bool = False
+    edits: bool = False
+
+    def of_part(self, part: str) -> Plan:
+        """The plan of the documents, or of the notes that are judged."""
+        if part == "documents":
+            return self
+        some = ("notes",) if "notes" in self.sets else self.sets[:1]
+        return replace(self, sets=some, rows=self.judged, brief=True, edits=True)
 
 
 FULL = Plan()
 QUICK = Plan(victims=("arctic",), attacker="wordllama", sets=("emails",), rows=12,
-             n_train=3_000)  # fmt: skip
+             judged=6, edited=3, sentences=3, n_train=3_000)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,11 +101,13 @@ class InversionFit(Task):
     attacker: str
     n_train: int
     seed: int
+    brief: bool = False
 
     def run(self, work: Path) -> dict:
         split = split_of(self.victim, self.attacker, self.n_train, self.seed)
         clock = time.perf_counter()
-        model = SelfLearn().fit(split.source, split.target, seed=self.seed)
+        model = SelfLearn(BRIEF if self.brief else None)
+        model.fit(split.source, split.target, seed=self.seed)
         model.save(work / "fits" / self.key)
         return {"seconds": time.perf_counter() - clock}
 
@@ -113,6 +128,9 @@ class Inversions(Task):
         stolen, extra = self._vectors(private, true, own, work)
         rows = rows_of_plan(plan, private)
         config = config_for(self.name)
+        if plan.edits and self.victim == IDEAL:
+            rows = rows[: plan.edited]
+            config = replace(config, edits=EDITS[0], rounds=EDITS[1])
         some = stolen[rows] if self.victim != BASELINE else stolen
         clock = time.perf_counter()
         found = invert(some, lm, scorer, config)
@@ -137,7 +155,8 @@ class Inversions(Task):
         public = load_documents(self.name, "public").texts
         near = (unit(stolen - own.mean) @ unit(own.vectors - own.mean).T).argmax(1)
         texts = [public[i] for i in near.expand(len(rows)).tolist()]
-        return measured(texts, rows, private)
+        found = measured(texts, rows, private)
+        return found | {"of_ten": of_ten(texts, rows, private)}
 
     def _vectors(
         self, private: Documents, true: Space, own: Space, work: Path
@@ -147,12 +166,22 @@ class Inversions(Task):
         if self.victim == BASELINE:
             return own.vectors.mean(0, keepdim=True), {}
         p = self.plan
+        if self.victim == PAIRED:
+            part = slice(TRAIN_ROWS)  # row i of both is one text
+            sides = (load(name).take(part) for name in (p.victims[0], p.attacker))
+            victim = document_space(private, p.victims[0])
+            stolen = Whitened().fit(*sides).translate(victim)
+            return self._scored(recentre_rows(stolen, own.vectors), true, own)
         about = self.victim, p.attacker, p.n_train, p.seed
-        model = Translator.load(work / "fits" / InversionFit(*about).key)
+        fit = InversionFit(*about, brief=p.brief)
+        model = Translator.load(work / "fits" / fit.key)
         split = split_of(*about)
         rows = document_space(private, self.victim).vectors
         adapted = adapt(model, rows, own.vectors, split.source, split.target)
         stolen = recentre_rows(adapted.translate(rows), own.vectors)
+        return self._scored(stolen, true, own)
+
+    def _scored(self, stolen: Tensor, true: Space, own: Space) -> tuple[Tensor, dict]:
         ranks, mean = score(stolen, true), own.vectors.mean(0)
         targets = (unit(z - mean) for z in (stolen, true.vectors))
         return stolen, {
@@ -182,27 +211,8 @@ def attacker_of(name: str, encoder: str) -> tuple[Space, NgramLM, EncoderScorer]
         lm.words, lambda ws: torch.stack([known[w] for w in ws]), texts, vectors
     )
     own = spaces[name]
-    return (
-        own,
-        lm,
-        replace(scorer, centre=own.vectors.mean(0), encode=partial(rows_of, encoder)),
-    )
-
-
-@lru_cache(maxsize=2)
-def word_vectors(encoder: str) -> dict[str, Tensor]:
-    """The attacker's encoder on every word of the public documents, one by one."""
-    texts = (text for one in SETS for text in load_documents(one, "public").texts)
-    words = list(dict.fromkeys(word for text in texts for word in tokens(text)))
-    return dict(zip(words, rows_of(encoder, words), strict=True))
-
-
-def rows_of(encoder: str, texts: list[str]) -> Tensor:
-    """Texts to vectors, without bars, equal texts once."""
-    once = list(dict.fromkeys(texts))
-    at = {text: i for i, text in enumerate(once)}
-    rows = encode(once, encoder, 128, progress=False).vectors
-    return rows[[at[text] for text in texts]]
+    centre = own.vectors.mean(0)
+    return own, lm, replace(scorer, centre=centre, encode=opened(encoder))
 
 
 def config_for(name: str) -> SearchConfig:
@@ -211,122 +221,76 @@ def config_for(name: str) -> SearchConfig:
     return SearchConfig(words=lengths[len(lengths) // 2])
 
 
-def scores(texts: list[str], rows: list[int], private: Documents, encoder: str) -> dict:
-    """All measures with their control, the kinds of facts, labels, and examples."""
-    found = measured(texts, rows, private)
-    every = rows_of(encoder, texts)
-    labels = document_space(private, encoder, "labels").vectors
-    own = document_space(load_documents(private.name, "public"), encoder)
-    places = unit(every - own.mean) @ unit(labels - labels.mean(0)).T
-    guess = {
-        text: private.labels[i].key
-        for text, i in zip(texts, places.argmax(1).tolist(), strict=True)
-    }
-    hit = text_leakage(
-        texts, rows, private.rows, lambda t, d: float(guess[t] in d.labels), False
-    )
-    true = document_space(private, encoder).vectors
-    cosine = unit(every - own.mean) @ unit(true - own.mean).T
-    at = {text: i for i, text in enumerate(texts)}
-    row_of = {document.id: i for i, document in enumerate(private)}
-    near = text_leakage(
-        texts, rows, private.rows, lambda t, d: cosine[at[t], row_of[d.id]].item()
-    )
-    found |= {"label": asdict(hit) | {"z": hit.z}, "cosine": asdict(near)}
-    found["kinds"] = by_kind(texts, rows, private)
-    return found | {"examples": examples(texts, rows, private)}
-
-
-def measured(texts: list[str], rows: list[int], private: Documents) -> dict:
-    """The measures of words and facts with their control."""
-    found = {}
-    for name, measure in MEASURES.items():
-        if name != "medication" or any(row.medication for row in private):
-            one = text_leakage(texts, rows, private.rows, measure)
-            found[name] = asdict(one) | {"z": one.z}
-    return found
-
-
-def by_kind(texts: list[str], rows: list[int], private: Documents) -> dict:
-    """For each kind of fact: how many there are, and how many were found."""
-    kinds: dict[str, list[bool]] = {}
-    for text, row in zip(texts, rows, strict=True):
-        d = private[row]
-        named = [(key, value) for key, value in d.facts.items()]
-        named += [("medication", value) for value in d.medication]
-        named += [("person", v) for v in d.people] + [("firm", v) for v in d.firms]
-        for key, value in named:
-            kinds.setdefault(key, []).append(contains_fact(text, value))
-    most = sorted(kinds.items(), key=lambda item: -len(item[1]))[:12]
-    return {key: {"n": len(hits), "found": sum(hits)} for key, hits in most}
-
-
-def examples(texts: list[str], rows: list[int], private: Documents) -> list[dict]:
-    """The documents at the quantiles SHOWN of the gain in token F1."""
-    gains = []
-    for text, row in zip(texts, rows, strict=True):
-        label = private[row].labels[0]
-        others = [
-            token_f1(text, d)
-            for i, d in enumerate(private)
-            if i != row and label in d.labels
-        ]
-        gains.append(token_f1(text, private[row]) - sum(others) / max(1, len(others)))
-    order = sorted(range(len(texts)), key=gains.__getitem__)
-    shown = []
-    for quantile in SHOWN:
-        i = order[round(quantile * (len(order) - 1))]
-        found = [
-            fact for fact in facts_of(private[rows[i]]) if contains_fact(texts[i], fact)
-        ]
-        shown.append({
-            "quantile": quantile, "id": private[rows[i]].id, "text": texts[i],
-            "gain": gains[i], "found": found,
-        })  # fmt: skip
-    return shown
-
-
 def measure(
     plan: Plan, work: Path, parts: Sequence[str] = PARTS, jobs: int = 2
 ) -> tuple[dict, list[str]]:
     """Measure into `work`; the table so far, and what it still lacks."""
-    store = Store(work / "inversion.json")
-    fits = [
-        InversionFit(v, plan.attacker, plan.n_train, plan.seed) for v in plan.victims
+    store, tasks = Store(work / "inversion.json"), tasks_of(plan)
+    for part in parts:
+        run_all(fits_of(plan, part), store, jobs, "fits")
+        run_all(tasks[part], store, jobs, part)
+    table = {
+        part: [row for task in some if (row := store.get(task))]
+        for part, some in tasks.items()
+    }
+    lacks = [t.key for some in tasks.values() for t in some if store.get(t) is None]
+    return {"rows" if key == "documents" else key: v for key, v in table.items()}, lacks
+
+
+def fits_of(plan: Plan, part: str) -> list[InversionFit]:
+    """The translators that a part needs."""
+    if part == "sentences":
+        return []
+    p = plan.of_part(part)
+    return [
+        InversionFit(victim, p.attacker, p.n_train, p.seed, p.brief)
+        for victim in p.victims
     ]
-    many = [
-        Inversions(name, victim, plan)
-        for name in plan.sets
-        for victim in (*plan.victims, IDEAL, BASELINE)
+
+
+def tasks_of(plan: Plan) -> dict[str, list[Task]]:
+    """What is inverted, by part of the table."""
+    tasks: dict[str, list[Task]] = {}
+    for part in ("documents", "judged"):
+        p = plan.of_part(part)
+        paired = (PAIRED,) if p.edits and p.victims else ()
+        tasks[part] = [
+            Inversions(name, victim, p)
+            for name in p.sets
+            for victim in (*p.victims, *paired, IDEAL, BASELINE)
+        ]
+    tasks["sentences"] = [
+        Sentences(high, low, plan.attacker, plan.sentences, plan.seed, *EDITS)
+        for low, high in LENGTHS
     ]
-    run_all(fits, store, jobs, "fits")
-    run_all(many, store, jobs, "inversion")
-    rows = {task.key: store.get(task) for task in many}
-    lacks = [key for key, row in rows.items() if row is None]
-    return {"rows": [row for row in rows.values() if row]}, lacks
+    return tasks
 
 
 def lines(table: dict) -> list[str]:
-    """The table in words: one line per set and victim."""
-    return [
+    """The table in words: one line per set and victim, and per length."""
+    found = [
         f"{row['set']:7} {row['victim']:8} " + " · ".join(
             f"{key} {row[key]['gain']['mean']:.3f} ± {row[key]['gain']['se']:.3f}"
             for key in ("facts", "token_f1")
         )
-        for row in table["rows"]
+        for row in table["rows"] + table["judged"]
     ]  # fmt: skip
+    return found + [
+        f"at most {row['longest']} words: token_f1 {row['token_f1']['own']['mean']:.3f}"
+        for row in table["sentences"]
+    ]
 
 
 def recheck(table: dict, work: Path) -> Recheck:
-    """The posts' true vectors, inverted again: the whole search, without a fit."""
-    about = {"set": "posts", "victim": IDEAL}
-    stored = next(row for row in table["rows"] if about.items() <= row.items())
-    row = Inversions("posts", IDEAL, FULL).run(work)
-    kept = ("token_f1", "cosine", "label")
+    """The shortest sentences, inverted again: beam search, edits and lookup."""
+    stored = table["sentences"][0]
+    low, high = LENGTHS[0]
+    row = Sentences(high, low, FULL.attacker, stored["n"], FULL.seed, *EDITS).run(work)
+    kept = ("token_f1", "lookup")
     return Recheck(
-        f"posts, true vectors, {row['rows']} rows: gain over mismatched documents",
-        {key: stored[key]["gain"]["mean"] for key in kept},
-        {key: row[key]["gain"]["mean"] for key in kept},
-        {key: max(SIGMAS * stored[key]["gain"]["se"], 0.002) for key in kept},
-        "3 standard errors of the stored gain over its documents",
+        f"sentences of at most {high} words, n = {row['n']}: token F1",
+        {key: stored[key]["own"]["mean"] for key in kept},
+        {key: row[key]["own"]["mean"] for key in kept},
+        {key: max(SIGMAS * stored[key]["own"]["se"], 0.002) for key in kept},
+        "3 standard errors of the stored score over its sentences",
     )

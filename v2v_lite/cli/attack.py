@@ -15,7 +15,7 @@ import v2v_lite as v2v
 from . import base, unseen
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from collections.abc import Sequence
 
 __all__ = ["Attack", "Attributes", "Defend", "Inversion"]
 
@@ -105,34 +105,46 @@ class Inversion(base.Command):
     encoder: str = "minilm"
     # Folder of `v2v align`, to translate the vectors first.
     translator: base.OptionalPath = None
-    # Hub name or folder of a causal language model (default: n-grams of OWN).
+    # Hub name, folder or .gguf file of a causal language model (default: n-grams of
+    # OWN).
     lm: base.Text = None
+    # File of a decoder that was trained for the encoder, in place of n-grams.
+    decoder: base.OptionalPath = None
     # Only the first of the vectors (default: all).
     rows: base.Int = None
     # Beam width of the search.
     beam: int = 8
-    # Longest text (default: the median length of OWN).
+    # Longest text, in words or pieces (default: the median length of OWN).
     words: base.Int = None
+    # Changed texts to encode per row in each round of edits (0: no edits).
+    edits: int = 0
+    # Rounds of edits, at most.
+    rounds: int = 4
     # File to write.
     out: Path = Path("runs/inversion.json")
 
     def run(self) -> base.Result:
-        from ..privacy import CausalLM, EncoderScorer, NgramLM, SearchConfig, Stopped
+        from ..privacy import EncoderScorer, SearchConfig, Stopped
 
         base.checked_out(self.out, self.vectors, self.own, ending=".json")
         base.at_least_one(rows=self.rows)
         documents = bundled_documents(self.own, "public")
         texts = documents.texts if documents else v2v.spaces.read_texts(Path(self.own))
-        lengths = sorted(len(v2v.privacy.tokens(text)) for text in texts)
-        words = lengths[len(lengths) // 2] if self.words is None else self.words
-        config = SearchConfig(beam=self.beam, words=words)
-        proposal = CausalLM(self.lm) if self.lm else NgramLM.fit(texts)
+        config = SearchConfig(beam=self.beam, edits=self.edits, rounds=self.rounds)
+        proposal, words = self._proposal(texts)
+        lengths = sorted(
+            len(words.rows(text) if words else v2v.privacy.tokens(text))
+            for text in texts
+        )
+        longest = lengths[len(lengths) // 2] if self.words is None else self.words
+        config = replace(config, words=longest)
         vectors = v2v.spaces.resolve(self.vectors)
-        own = self._encode(texts)
-        if isinstance(proposal, NgramLM):
-            scorer = EncoderScorer.fit(proposal.words, self._encode, texts, own)
+        encode = v2v.spaces.open_encoder(self.encoder, 128)
+        own = encode(list(texts))
+        if words:
+            scorer = EncoderScorer.fit(words, encode, texts, own)
         else:  # its tokens are no words: every candidate is encoded
-            scorer = EncoderScorer(self._encode, own.mean(0))
+            scorer = EncoderScorer(encode, own.mean(0))
         rows = vectors.vectors
         if self.translator:
             model = v2v.align.Translator.load(self.translator)
@@ -150,9 +162,19 @@ class Inversion(base.Command):
         lines = [f"{one.cosine:.2f}  {one.text}" for one in found]
         return base.Result({"out": self.out, "texts": table}, lines)
 
-    def _encode(self, texts: list[str]) -> Tensor:
-        bar = base.interactive() and len(texts) > 500
-        return v2v.spaces.encode(texts, self.encoder, 128, progress=bar).vectors
+    def _proposal(self, texts: Sequence[str]) -> tuple[Any, Any]:
+        # The proposal model, and its words where a word table can be fitted on them.
+        from ..privacy import CausalLM, Decoder, NgramLM
+
+        if self.lm and self.decoder:
+            raise base.UsageError("give --lm or --decoder, not both")
+        if self.lm:
+            return CausalLM(self.lm), None
+        if self.decoder:
+            decoder = Decoder.load(self.decoder, self.encoder)
+            return decoder, decoder.vocabulary
+        model = NgramLM.fit(texts)
+        return model, model
 
     def _write(self, found: list[v2v.privacy.Inverted]) -> list[dict]:
         table = base.to_jsonable([asdict(one) for one in found])

@@ -13,14 +13,15 @@ from .leakage import (
     text_leakage,
     token_f1,
 )
+from .pieces import Pieces
 from .proposals import END, CausalLM, NgramLM, Proposal, tokens
 from .scorer import EncoderScorer, recentre_rows
 
 __all__ = [
-    "DEFENCES", "END", "PROMPTS", "AdaptConfig", "CausalLM", "Decoder", "DecoderConfig",
-    "Defence", "EncoderScorer", "Inverted", "NgramLM", "Proposal", "SearchConfig",
-    "Stopped", "adapt", "attribute_leakage", "baselines", "contains_fact",
-    "facts_found", "facts_of", "invert", "label_vectors", "medication_found", "recall",
-    "recentre_rows", "recentre_translator", "scores", "text_leakage", "token_f1",
-    "tokens",
+    "DEFENCES", "END", "PROMPTS", "AdaptConfig", "CausalLM", "Decoder",
+    "DecoderConfig", "Defence", "EncoderScorer", "Inverted", "NgramLM", "Pieces",
+    "Proposal", "SearchConfig", "Stopped", "adapt", "attribute_leakage",
+    "baselines", "contains_fact", "facts_found", "facts_of", "invert",
+    "label_vectors", "medication_found", "recall", "recentre_rows",
+    "recentre_translator", "scores", "text_leakage", "token_f1", "tokens",
 ]  # fmt: skip

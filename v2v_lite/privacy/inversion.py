@@ -9,13 +9,13 @@ $$\log p(t \mid z) = \log p(t) + \kappa \cos(E(t), z) + \text{const}.$$
 The language model gives the first term, the encoder the second; beam search looks for
 the largest sum. Chapter 15 derives it. By default the proposals read the vector too:
 each word's log-probability gains `topic_weight` times the cosine of its topic with z,
-so that even at $\kappa = 0$ the text depends on the vector.
+so that even at $\kappa = 0$ the text depends on the vector. With `edits`, rounds of
+replacing, inserting and deleting words follow (`edits`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,8 +23,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..align.base import check_minima
-from ..measure.neighbors import Rows
-from .proposals import END, Proposal
+from ..measure.neighbors import Rows, as_unit_rows
+from .edits import Draft, Editor, exact_cosines, improved
+from .proposals import END, Proposal, TextModel
 from .scorer import EncoderScorer
 
 __all__ = ["Beam", "Inverted", "SearchConfig", "Stopped", "invert"]
@@ -50,7 +51,10 @@ class SearchConfig:
     the attacker's own texts; otherwise beam search repeats the best word. `shortlist`
     words are considered for each row. `exact` candidates per row and step are encoded;
     with 0 the word table decides alone, and the encoder only reranks the `keep` best
-    texts. The constants were set on sixty private notes; see chapter 15.
+    texts. After the beam come at most `rounds` of edits, with `edits` changed texts
+    encoded per row and round; 0 leaves the text as the beam found it. A second language
+    model, where there is one, counts `lm_weight`, in its own nats. The constants of the
+    beam were set on sixty private notes, those of the edits on public ones.
     """
 
     beam: int = 8
@@ -62,9 +66,15 @@ class SearchConfig:
     keep: int = 8
     exact: int = 0
     repeats: bool = False
+    edits: int = 0
+    rounds: int = 4
+    lm_weight: float = 0.3
+    edit_kappa: float = 2000.0
 
     def __post_init__(self) -> None:
-        check_minima(self, kappa=0, topic_weight=0, exact=0)
+        check_minima(
+            self, kappa=0, topic_weight=0, exact=0, edits=0, lm_weight=0, edit_kappa=0
+        )
 
 
 @dataclass(frozen=True)
@@ -83,53 +93,57 @@ class Inverted:
 def invert(
     vectors: Rows, proposal: Proposal, scorer: EncoderScorer,
     config: SearchConfig | None = None, progress: bool = False, batch_size: int = 32,
+    lm: TextModel | None = None,
 ) -> list[Inverted]:  # fmt: skip
     """The likeliest text for each row of `vectors` `(n, d)`, in the encoder's space.
 
     `batch_size` rows are searched side by side, so that a step or a last choice is one
-    call of the encoder. Raises DataError for no rows and for another width, and
-    Stopped, with what was found, on Ctrl-C.
+    call of the encoder; `lm` has a say in the last choices. Raises DataError for no
+    rows and for another width, and Stopped, with what was found, on Ctrl-C.
     """
     config, targets = config or SearchConfig(), scorer.target(vectors)
+    rows = as_unit_rows(vectors, "rows")
     found: list[Inverted] = []
     try:
         with tqdm(total=len(targets), desc="inversion", disable=not progress) as bar:
-            for some in targets.split(batch_size):
-                found += _search(some, proposal, scorer, config)
-                bar.update(len(some))
+            for start in range(0, len(targets), batch_size):
+                some = slice(start, start + batch_size)
+                beams = [
+                    Beam(target, proposal, scorer, config, row)
+                    for target, row in zip(targets[some], rows[some], strict=True)
+                ]
+                found += _search(beams, scorer, config, lm)
+                bar.update(len(beams))
     except KeyboardInterrupt:
         raise Stopped(found) from None
     return found
 
 
 def _search(
-    targets: Tensor, proposal: Proposal, scorer: EncoderScorer, config: SearchConfig
+    beams: list[Beam], scorer: EncoderScorer, config: SearchConfig, lm: TextModel | None
 ) -> list[Inverted]:
-    beams = [Beam(target, proposal, scorer, config) for target in targets]
     for _ in range(config.words):
         for beam in beams:
             beam.advance()
         if config.exact or scorer.words is None:
-            exact = _exact_cosines(beams, [beam.prefixes for beam in beams], scorer)
+            exact = exact_cosines(beams, [beam.prefixes for beam in beams], scorer)
             for beam, cosine in zip(beams, exact, strict=True):
                 beam.prune(cosine)
     for beam in beams:
         beam.finish(*beam.expand())
     texts = [[prefix for _, _, prefix in beam.finished] for beam in beams]
-    exact = _exact_cosines(beams, texts, scorer)
-    return [beam.rerank(cosine) for beam, cosine in zip(beams, exact, strict=True)]
-
-
-def _exact_cosines(
-    beams: Sequence[Beam], prefixes: Sequence[list[list[int]]], scorer: EncoderScorer
-) -> Sequence[Tensor]:
-    # The exact cosines of all rows' candidates, by one call of the encoder.
-    texts, targets = [], []
-    for beam, some in zip(beams, prefixes, strict=True):
-        texts += [beam.proposal.text(prefix) for prefix in some]
-        targets.append(beam.target.expand(len(some), -1))
-    cosines = scorer.cosines(texts, torch.cat(targets))
-    return cosines.split([len(some) for some in prefixes])
+    exact = exact_cosines(beams, texts, scorer)
+    drafts = [beam.best(cosine, lm) for beam, cosine in zip(beams, exact, strict=True)]
+    if config.edits:
+        editors = [
+            Editor(beam.proposal, beam.target, beam.rows, scorer, config)
+            for beam in beams
+        ]
+        drafts = improved(editors, drafts, scorer, config.rounds, lm)
+    return [
+        Inverted(beam.proposal.text(draft.words), draft.score, draft.cosine)
+        for beam, draft in zip(beams, drafts, strict=True)
+    ]
 
 
 class Beam:
@@ -141,10 +155,12 @@ class Beam:
     """
 
     def __init__(
-        self, target: Tensor, proposal: Proposal, scorer: EncoderScorer, c: SearchConfig
-    ) -> None:
+        self, target: Tensor, proposal: Proposal, scorer: EncoderScorer,
+        c: SearchConfig, vector: Tensor | None = None,
+    ) -> None:  # fmt: skip
         condition = getattr(proposal, "condition", None)  # a decoder reads the vector
-        self.proposal: Proposal = condition(target) if condition else proposal
+        vector = target if vector is None else vector
+        self.proposal: Proposal = condition(vector) if condition else proposal
         self.target, self.config = target, c
         self.prefixes: list[list[int]] = [[]]
         self.log_p = self.cosine = torch.zeros(1)
@@ -220,13 +236,15 @@ class Beam:
         best = score.topk(min(self.config.beam, len(score))).indices
         self._keep(best, self.log_p[best], cosine[best])
 
-    def rerank(self, cosine: Tensor) -> Inverted:
-        """The best finished text under exact cosines."""
+    def best(self, cosine: Tensor, lm: TextModel | None = None) -> Draft:
+        """The best finished text under exact cosines and a second language model."""
         log_p = torch.tensor([log_p for log_p, _, _ in self.finished])
         score = log_p + self.config.kappa * cosine
-        best = int(score.argmax())
-        text = self.proposal.text(self.finished[best][2])
-        return Inverted(text, score[best].item(), cosine[best].item())
+        texts = [self.proposal.text(words) for _, _, words in self.finished]
+        if lm is not None:
+            score += self.config.lm_weight * lm.text_log_probs(texts)
+        i = int(score.argmax())
+        return Draft(self.finished[i][2], score[i].item(), cosine[i].item())
 
     def _keep(self, index: Tensor, log_p: Tensor, cosine: Tensor) -> None:
         self.prefixes = [self.prefixes[i] for i in index.tolist()]

@@ -1,30 +1,34 @@
 """Proposal models: how a text may continue, and how likely each next word is.
 
 An attack writes a text word by word. The encoder says which words the vector is about,
-the proposal model which of them can stand here. Any object with the methods of
-`Proposal` will do; here are a word model that is fitted on the attacker's own texts in
-a second, and a wrapper of any causal language model.
+the proposal model which of them can stand here: any object with the methods of
+`Proposal`, such as a word model fitted in a second, or any causal language model.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from ..spaces.files import ConfigError, DataError, first_line
+from ..spaces.files import ConfigError, DataError, check_file, first_line
 from ..spaces.texts import check_texts
 
-__all__ = ["END", "CausalLM", "NgramLM", "Proposal", "Vocabulary", "spell", "tokens"]
+__all__ = [
+    "END", "INNER", "CausalLM", "NgramLM", "Proposal", "TextModel", "Vocabulary",
+    "spell", "spellings", "tokens",
+]  # fmt: skip
 
 WORD = re.compile(r"\w+(?:[-'’.,:/]\w+)*|[^\w\s]")  # 9:30, 3.5, don't; , and £ alone
 TIGHT_LEFT, TIGHT_RIGHT = set(".,;:!?)]%’'”"), set("([£€$#“")
+INNER = "##"  # marks a piece that goes on with a word
 END = 0  # the row of the end of a text in every vocabulary
 # By length of context: context -> classes, their shares, what is left for backing off.
 Tables = tuple[dict[tuple[int, ...], tuple[Tensor, Tensor, float]], ...]
@@ -42,6 +46,13 @@ class Proposal(Protocol):
 
     def text(self, prefix: Sequence[int]) -> str:
         """The prefix as a string."""
+
+
+class TextModel(Protocol):
+    """A language model that judges whole texts."""
+
+    def text_log_probs(self, texts: Sequence[str]) -> Tensor:
+        """`(n,)`: log p(text), in nats."""
 
 
 def tokens(text: str) -> list[str]:
@@ -70,7 +81,7 @@ class Vocabulary:
         count = Counter(word for text in check_texts(texts) for word in tokens(text))
         words = {word: None for word, n in count.items() if n >= min_count}
         words |= dict.fromkeys(word.lower() for word in extra if word)
-        return Vocabulary(("", *words), _spellings(texts))
+        return Vocabulary(("", *words), spellings(texts))
 
     @cached_property
     def row_of(self) -> dict[str, int]:
@@ -172,8 +183,8 @@ def _class(word: str, count: int, rare: int) -> str:
     return word if count >= rare else "<rare>"
 
 
-def _spellings(texts: Sequence[str]) -> dict[str, str]:
-    # The most frequent spelling of each word; the opening of a sentence counts little.
+def spellings(texts: Sequence[str]) -> dict[str, str]:
+    """The most frequent spelling of each word; openings of sentences count little."""
     seen: dict[str, Counter] = defaultdict(Counter)
     for text in texts:
         before = "."
@@ -207,12 +218,12 @@ def _shares(after: dict[int, int], discount: float) -> tuple[Tensor, Tensor, flo
 
 
 class CausalLM:
-    """Any causal language model by hub name or folder, through `transformers`.
+    """Any causal language model by hub name, folder or .gguf file (`transformers`).
 
     Its words are its tokens: row i + 1 is token i, row END its end of text. `prompt`
     stands before every text. Without a word table a search encodes every candidate, so
-    this is the stronger and the slower proposal. Raises DataError when the model cannot
-    be loaded.
+    this is the stronger and slower proposal; it may also judge another's whole texts. A
+    .gguf file needs the package `gguf`. DataError when the model cannot be loaded.
     """
 
     def __init__(
@@ -220,14 +231,18 @@ class CausalLM:
     ) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        where: dict = {"local_files_only": local}
+        folder = name
+        if name.endswith(".gguf"):
+            folder, where["gguf_file"] = os.path.split(check_file(name))
         try:
-            where = {"local_files_only": local}
-            self._tokenizer = AutoTokenizer.from_pretrained(name, **where)
-            model = AutoModelForCausalLM.from_pretrained(name, **where)
+            self._tokenizer = AutoTokenizer.from_pretrained(folder or ".", **where)
+            model = AutoModelForCausalLM.from_pretrained(folder or ".", **where)
         except Exception as error:  # the hub's client has a family of errors
             raise DataError(
                 f"{name}: no causal language model ({first_line(error)}); check the "
-                "name, give a save_pretrained folder, or use NgramLM, which is offline"
+                "name, give a save_pretrained folder or a whole .gguf file (with the "
+                "package gguf), or use NgramLM, which is offline"
             ) from error
         self._end = self._tokenizer.eos_token_id
         if self._end is None:
@@ -236,16 +251,47 @@ class CausalLM:
         self._start = self._tokenizer(prompt)["input_ids"] if prompt else [self._end]
         size = model.get_output_embeddings().weight.shape[0]
         self.words = ("", *self._tokenizer.batch_decode([[i] for i in range(size)]))
+        self._kept: dict[tuple[int, ...], int] = {}  # prefix -> its row in the cache
+        self._cache: Any = None
 
     @torch.no_grad()
     def log_probs(self, prefixes: Sequence[Sequence[int]]) -> Tensor:
-        """`(b, V)` log-probabilities of every token; the prefixes are of one length."""
-        ids = [self._start + [row - 1 for row in prefix] for prefix in prefixes]
-        logits = self._model(torch.tensor(ids, device=self._model.device)).logits
-        log_p = logits[:, -1].float().log_softmax(1).cpu()
+        """`(b, V)` log-probabilities of every token; the prefixes are of one length, and
+        those that go on from the last call's cost one token each."""
+        lines = [tuple(prefix) for prefix in prefixes]
+        at = [self._kept.get(line[:-1], -1) for line in lines] if lines[0] else [-1]
+        if min(at) >= 0:
+            self._cache.batch_select_indices(torch.tensor(at, device=self._device))
+            ids, past = [[line[-1] - 1] for line in lines], self._cache
+        else:
+            ids, past = [self._start + [row - 1 for row in p] for p in lines], None
+        rows = torch.tensor(ids, device=self._device)
+        out = self._model(rows, past_key_values=past, use_cache=True)
+        self._cache = out.past_key_values
+        self._kept = {line: i for i, line in enumerate(lines)}
+        log_p = out.logits[:, -1].float().log_softmax(1).cpu()
         end = log_p[:, self._end, None].clone()
         log_p[:, self._end] = -torch.inf  # it is row END
         return torch.cat([end, log_p], dim=1)
+
+    @torch.no_grad()
+    def text_log_probs(self, texts: Sequence[str]) -> Tensor:
+        """`(n,)`: log p(text | prompt) in nats, its end left out."""
+        start = self._start
+        lines = [start + self._tokenizer(text)["input_ids"] for text in texts]
+        rows = torch.full((len(lines), max(map(len, lines))), -1)
+        for row, line in zip(rows, lines, strict=True):
+            row[: len(line)] = torch.tensor(line)
+        rows = rows.to(self._device)
+        log_p = self._model(rows.clamp_min(0)).logits[:, :-1].float().log_softmax(2)
+        next_ = rows[:, 1:]
+        found = log_p.gather(2, next_.clamp_min(0)[:, :, None])[:, :, 0]
+        found = found.masked_fill(next_ < 0, 0.0)
+        return found[:, len(start) - 1 :].sum(1).cpu()
+
+    @property
+    def _device(self) -> torch.device:
+        return self._model.device
 
     def text(self, prefix: Sequence[int]) -> str:
         """The tokens as a string."""

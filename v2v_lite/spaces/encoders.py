@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from .files import DataError, check_file, first_line, parsing
-from .rows import name_rows
+from .rows import name_rows, unit
 from .space import Space
 from .texts import check_texts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from tokenizers import Tokenizer
+    from torch import Tensor
 
-__all__ = ["ENCODERS", "Encoder", "encode", "model_name"]
+__all__ = [
+    "ENCODERS",
+    "Encoder",
+    "encode",
+    "encoder_pieces",
+    "model_name",
+    "open_encoder",
+]
 
 HUB_SECONDS = 5.0  # how long the hub may take to answer before it counts as unreachable
 
@@ -79,6 +88,33 @@ def encode(
         rows = model.encode(texts, batch_size=batch_size, show_progress_bar=progress)
     licence = ENCODERS[encoder].licence if encoder in ENCODERS else ""
     return Space.of(rows, model_name(encoder), texts, weights=weights, licence=licence)
+
+
+def open_encoder(
+    encoder: str, batch_size: int = 64, device: str | None = None, half: bool = False
+) -> Callable[[list[str]], Tensor]:
+    """An encoder that stays open: texts to unit rows `(n, d)`, equal texts once.
+
+    With `half` it computes in bfloat16: twice as fast on many processors, and cosines
+    move in the third decimal place. Raises DataError as `encode` does.
+    """
+    if encoder == "wordllama":
+        return lambda texts: unit(torch.from_numpy(_wordllama(texts, False)))
+    model, _ = _open_model(encoder, device, False, True)
+
+    def rows_of(texts: list[str]) -> Tensor:
+        once = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
+            rows = model.encode([*once], batch_size=batch_size, show_progress_bar=False)
+        return unit(torch.as_tensor(rows).float())[[once[text] for text in texts]]
+
+    return rows_of
+
+
+def encoder_pieces(encoder: str) -> list[str]:
+    """The pieces of an encoder's tokenizer. Raises DataError as `encode` does."""
+    model, _ = _open_model(encoder, None, False, True)
+    return sorted(model.tokenizer.get_vocab())
 
 
 def _open_model(
