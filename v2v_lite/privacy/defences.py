@@ -175,9 +175,9 @@ def gaussian_sigma(
     r"""Standard deviation per coordinate of noise that is (epsilon, delta)-private.
 
     The least $\sigma$ at which, for any two rows at most `sensitivity` $\Delta$ apart,
-    $\Phi(\Delta / 2 \sigma - \varepsilon \sigma / \Delta) - e^\varepsilon \Phi(-\Delta /
-    2 \sigma - \varepsilon \sigma / \Delta) \le \delta$ (Balle and Wang 2018). Two unit
-    rows are at most 2 apart; in d dimensions the noise has the length $\sigma \sqrt d$.
+    $\Phi(a - b) - e^\varepsilon \Phi(-a - b) \le \delta$ with $a = \Delta / 2 \sigma$
+    and $b = \varepsilon \sigma / \Delta$ (Balle and Wang 2018). Two unit rows are at
+    most 2 apart; in d dimensions the noise has the length $\sigma \sqrt d$.
     It is for one read: m reads of fresh noise are one with $\sigma / \sqrt m$. Raises
     ConfigError for numbers that are not above 0, or a delta of 1 or more.
     """
