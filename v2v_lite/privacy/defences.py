@@ -160,6 +160,8 @@ def topical_search(
             f"{len(stored)} rows; row i is a query, column j a stored row"
         )
     some, k = (shared > 0).any(1), min(k, len(stored))
+    if not some.any():
+        raise DataError("no query shares a label with any stored row")
     gain = shared[some].double()
     found = gain.gather(1, topk(asked[some], stored, k)[1])
     discount = 1 / torch.arange(2, k + 2, dtype=torch.float64).log2()
@@ -185,10 +187,8 @@ def gaussian_sigma(
     from scipy.special import log_ndtr
 
     if not (0 < epsilon < math.inf and 0 < delta < 1 and 0 < sensitivity < math.inf):
-        raise ConfigError(
-            f"epsilon = {epsilon}, delta = {delta}, sensitivity = {sensitivity}: all "
-            "must be finite and above 0, and delta below 1"
-        )
+        given = f"epsilon = {epsilon}, delta = {delta}, sensitivity = {sensitivity}"
+        raise ConfigError(f"{given}: all must be finite and above 0, delta below 1")
 
     def excess(log_sigma: float) -> float:  # sigma in units of the sensitivity
         a, b = math.exp(-log_sigma) / 2, epsilon * math.exp(log_sigma)
