@@ -128,7 +128,7 @@ class Attack(Task):
         self, source: Space, target: Space, split
     ) -> tuple[LinearTranslator, Space, Space]:
         # The translator, and the rows that adaptation may go on with.
-        known = _partners(split.source.take(slice(self.pairs)))
+        known = _partners(split.source.take(slice(max(self.pairs, 1))))
         if self.attack == "paired":
             x = source.take(slice(self.pairs))
             return METHODS["whitened"]().fit(x, known), source, target
