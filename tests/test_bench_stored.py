@@ -14,6 +14,8 @@ from experiments import (
     align,
     defences,
     fit,
+    defended,
+    defended_tasks,
     geometry,
     growth,
     imports,
@@ -119,6 +121,20 @@ def test_privacy_comes_back():
     assert privacy.numbers(found)["top1"] == pytest.approx(ideal["top1"], abs=5e-3)
 
 
+def test_defences_come_back():
+    table = stored("defences")["table"]
+    about = {"kind": "truncate", "strength": 96.0}
+    row = next(r for r in table["cost"] if about.items() <= r.items())
+    who = table["victim"], table["n_train"], 0
+    plain, cut = (
+        defended_tasks.Cost(*who, *setting).run(None)
+        for setting in (defended.NONE, ("truncate", 96.0))
+    )
+    assert cut["recall"] == pytest.approx(row["recall"][0], abs=5e-3)
+    kept = cut["notes"]["precision"] / plain["notes"]["precision"]
+    assert kept == pytest.approx(row["notes"]["precision"][0], abs=5e-3)
+
+
 def test_inversion_comes_back():
     table = stored("inversion")["table"]
     about = {"set": "posts", "victim": inversion.IDEAL}
@@ -170,6 +186,21 @@ def test_recheck_of_privacy(tmp_path, monkeypatch):
     row = {"top1": 0.849, "posts": posts, "notes": {"top1": 0.547}}
     monkeypatch.setattr(defences.DefenceTrial, "run", lambda self, work: row)
     assert agree_or_not("privacy", tmp_path).agrees
+
+
+def test_recheck_of_defences(tmp_path, monkeypatch):
+    table = stored("defences")["table"]
+    about = {"kind": "remove-top", "attack": "paired, adapted", "pairs": 3000}
+    row = next(r for r in table["attacks"] if about.items() <= r.items())
+    reads = {name: {"adapted": {"top1": row[name]["top1"][0]}} for name in
+             defended.SETS} | {"rank": row["rank"][0]}  # fmt: skip
+    monkeypatch.setattr(defended_tasks.Attack, "run", lambda self, work: reads)
+    cost = next(r for r in table["cost"] if r["kind"] == "remove-top")
+    now = {"recall": cost["recall"][0]}
+    monkeypatch.setattr(defended_tasks.Cost, "run", lambda self, work: now)
+    assert agree_or_not("defences", tmp_path).agrees
+    now["recall"] += 0.1
+    assert not agree_or_not("defences", tmp_path).agrees
 
 
 def test_recheck_of_vec2vec(tmp_path, monkeypatch):

@@ -6,17 +6,25 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import quad
+from scipy.stats import norm
 
 from experiments.defences import crossing, half_effect
 from v2v_lite.align import Procrustes, Whitened
 from v2v_lite.cli import main
-from v2v_lite.privacy import DEFENCES, Defence, recall
+from v2v_lite.privacy import (
+    DEFENCES,
+    Defence,
+    gaussian_sigma,
+    recall,
+    topical_search,
+)
 from v2v_lite.privacy.defences import RENAMED
-from v2v_lite.spaces import DataError, Space, load, unit
+from v2v_lite.spaces import ConfigError, DataError, Space, load, unit
 
 STRENGTH = {
     "noise": 0.5, "keyed-noise": 0.5, "truncate": 8, "quantise": 3, "rotate": 0,
-    "scale": 0.5, "rff": 1.0, "knn-average": 3, "remove-top": 2,
+    "permute": 0, "scale": 0.5, "rff": 1.0, "knn-average": 3, "remove-top": 2,
 }  # fmt: skip
 kinds = pytest.mark.parametrize("kind", sorted(DEFENCES))
 
@@ -85,6 +93,18 @@ def test_a_rotation_changes_no_cosine_and_a_stretch_does():
     assert torch.allclose(turned @ turned.T, x @ x.T, atol=1e-5)
     stretched = Defence("scale", 1.0, key=9).protect(x)
     assert (stretched @ stretched.T - x @ x.T).abs().max() > 0.1
+
+
+def test_a_permutation_moves_coordinates_and_changes_no_cosine():
+    x = rows()
+    stored = Defence("permute", key=9).protect(x)
+    assert torch.allclose(stored.sort(1).values, x.sort(1).values, atol=1e-6)
+    assert torch.allclose(stored @ stored.T, x @ x.T, atol=1e-5)
+    order = [
+        next(j for j in range(16) if torch.allclose(stored[:, i], x[:, j], atol=1e-6))
+        for i in range(16)
+    ]
+    assert sorted(order) == list(range(16)) != order
 
 
 def test_truncation_keeps_the_first_dimensions():
@@ -161,6 +181,67 @@ def test_recall_by_brute_force():
     ).mean == pytest.approx(1.0)
 
 
+def test_topical_search_by_hand():
+    """Two queries, four rows: what is found, by hand from the definitions."""
+    stored = torch.eye(4)
+    asked = unit(torch.tensor([[4.0, 3, 2, 1], [1.0, 2, 3, 4]]))  # 0 1 2 3; 3 2 1 0
+    shared = torch.tensor([[2.0, 0, 1, 0], [1.0, 0, 0, 0]])
+    found = topical_search(stored, asked, shared, k=2)
+    assert found.precision.mean == pytest.approx(((1 / 2 - 2 / 4) + (0 - 1 / 4)) / 2)
+    second = 1 / math.log2(3)
+    random = [(3 / 4) * (1 + second), (1 / 4) * (1 + second)]
+    best = [2 + second, 1.0]
+    ndcg = [(2 - random[0]) / best[0], (0 - random[1]) / best[1]]
+    assert found.ndcg.mean == pytest.approx(sum(ndcg) / 2)
+    # A query that shares a label with nobody is left out.
+    more = torch.cat([shared, torch.zeros(1, 4)])
+    again = topical_search(stored, torch.cat([asked, asked[:1]]), more, k=2)
+    assert again == found
+
+
+def test_random_answers_are_at_zero_and_perfect_ones_at_one_less_chance():
+    generator = torch.Generator().manual_seed(0)
+    label = torch.arange(600) % 6
+    shared = (label[:200, None] == label[None, 200:]).float()
+    noise = rows(600, 64)
+    lost = topical_search(noise[200:], noise[:200], shared)
+    for one in (lost.precision, lost.ndcg):
+        assert abs(one.mean) < 4 * one.se
+    x = torch.eye(6)[label] + 0.01 * torch.randn(600, 6, generator=generator)
+    found = topical_search(x[200:], x[:200], shared)
+    for one in (found.precision, found.ndcg):
+        assert one.mean == pytest.approx(1 - shared.mean().item(), abs=1e-3)
+
+
+def test_topical_search_refuses_another_shape():
+    with pytest.raises(DataError, match="column j a stored row"):
+        topical_search(rows(5), rows(3), torch.ones(5, 3))
+    with pytest.raises(DataError, match="no query shares a label"):
+        topical_search(rows(5), rows(3), torch.zeros(3, 5))
+
+
+@pytest.mark.parametrize("epsilon, length", [(1.0, 146), (8.0, 23.5), (0.1, None)])
+def test_gaussian_noise_is_as_private_as_it_says(epsilon, length):
+    """delta is the integral of max(p - e^eps q, 0) on the line through both rows."""
+    sigma = gaussian_sigma(epsilon)
+
+    def excess(t):
+        return max(norm.pdf(t, 2, sigma) - math.exp(epsilon) * norm.pdf(t, 0, sigma), 0)
+
+    zero = epsilon * sigma**2 / 2 + 1  # where the two densities cross
+    delta = quad(excess, zero, zero + 12 * sigma, limit=400, epsabs=1e-12)[0]
+    assert delta == pytest.approx(1e-5, rel=1e-3)
+    if length:
+        assert sigma * math.sqrt(384) == pytest.approx(length, rel=0.005)
+    assert gaussian_sigma(epsilon, sensitivity=1.0) == pytest.approx(sigma / 2)
+
+
+def test_gaussian_noise_refuses_a_promise_that_is_none():
+    for bad in ({"epsilon": 0}, {"epsilon": math.nan}, {"epsilon": 1, "delta": 1}):
+        with pytest.raises(ConfigError, match="must be finite and above 0"):
+            gaussian_sigma(**bad)
+
+
 def test_paired_maps_undo_what_is_linear():
     """Procrustes a rotation, a whitened map also a stretch: neither hides anything."""
     x = load("wordllama", "eval").vectors[:900]
@@ -209,7 +290,22 @@ def test_crossing_and_half_effect():
     assert half["noise"]["mean"] == pytest.approx(1.375, abs=1e-4)
     assert half["recall"]["mean"] == pytest.approx(0.65, abs=1e-4)
     assert half["noise"]["low"] <= 1.375 <= half["noise"]["high"]
+    assert half["beyond"] == 0 and half["largest"] == 2
     assert half_effect(table, "posts", 0.1, "averaging") is None
+
+
+def test_a_dose_that_is_not_reached_is_censored_and_not_left_out():
+    table = []
+    for strength, hits in ((0, 80), (1, 60), (2, 46)):  # half is 45 of 100
+        table.append(
+            {"seed": 0, "kind": "noise" if strength else "none", "attack": "plain",
+             "strength": strength, "recall": 1 - strength / 4,
+             "posts_hits": "1" * hits + "0" * (100 - hits)}
+        )  # fmt: skip
+    half = half_effect(table, "posts", 0.1, "plain")
+    assert math.isinf(half["noise"]["mean"]) and math.isinf(half["noise"]["high"])
+    assert 1 < half["noise"]["low"] <= 2 and 0.2 < half["beyond"] < 0.9
+    assert half["recall"]["low"] == -math.inf and half["recall"]["high"] < 0.75
 
 
 # ---- the command line
@@ -235,6 +331,21 @@ def test_defend_writes_rows_and_tells_the_cost(shop, capsys):
     assert torch.allclose(
         stored.vectors, Defence("noise", 0.5, 3).protect(x), atol=1e-6
     )
+
+
+def test_defend_tells_the_cost_by_topic(shop, capsys):
+    x = Space.load("rows.safetensors").vectors
+    words = ["defend", "rows.safetensors", "--labels", "topics.json", "--key", "1"]
+    names = [[f"topic {j}", "all"] for j in (x @ x[:3].T).argmax(1).tolist()]
+    names = [one[:1] if i % 2 else one[0] for i, one in enumerate(names)]
+    (shop / "topics.json").write_text(json.dumps(names))
+    assert main([*words, "--strength", "3", "--json"]) == 0
+    topical = json.loads(capsys.readouterr().out)["topical"]
+    assert topical["undefended"] > 0.05 and topical["defended"] < topical["undefended"]
+    for bad in (names[1:], {"a": 1}, 5):
+        (shop / "topics.json").write_text(json.dumps(bad))
+        assert main(words) == 2
+        assert "list of 300 labels" in capsys.readouterr().err
 
 
 def test_defend_says_what_the_kinds_of_version_0_1_are_now(shop, capsys):

@@ -252,7 +252,9 @@ def half_effect(
     """The noise that halves what is inferred above the baseline, and the recall there.
 
     The mean over seeds, and the 2.5 and 97.5 % points over draws of a seed and, with
-    replacement, of documents. None where a draw never gets there.
+    replacement, of documents. A draw that never gets there counts as beyond the largest
+    strength, with less recall than there: a number that lies beyond is infinite (null
+    in a file), and `beyond` is the share of such draws. None below three strengths.
     """
     curves = []
     rows = [row for row in rows if (row["attack"] == "paired") == (attack == "paired")]
@@ -271,25 +273,30 @@ def half_effect(
     def at(curve, documents):
         x, hits, z = curve
         y = (hits[:, documents].mean(1) - baseline).tolist()
-        return crossing(x, y, y[0] / 2, z)
+        return crossing(x, y, y[0] / 2, z) or (np.inf, -np.inf)
 
     everyone = np.arange(curves[0][1].shape[1])
     points = [at(curve, everyone) for curve in curves]
     rng = np.random.default_rng(0)
-    drawn = [
-        at(curves[rng.integers(len(curves))], rng.choice(everyone, len(everyone)))
-        for _ in range(draws)
-    ]
-    if None in points or None in drawn:
-        return None
-    low, high = np.percentile(np.array(drawn), [2.5, 97.5], axis=0)
-    return {
+    drawn = np.array(
+        [
+            at(curves[rng.integers(len(curves))], rng.choice(everyone, len(everyone)))
+            for _ in range(draws)
+        ]
+    )
+    # An order statistic: between a number and infinity nothing can be interpolated.
+    ends = [np.percentile(drawn, q, axis=0, method="inverted_cdf") for q in (2.5, 97.5)]
+    found: dict = {
         key: {
             "mean": short(statistics.mean(p[i] for p in points)),
-            "low": short(low[i]),
-            "high": short(high[i]),
+            "low": short(ends[0][i]),
+            "high": short(ends[1][i]),
         }
         for i, key in enumerate(("noise", "recall"))
+    }
+    return found | {
+        "beyond": short(np.isinf(drawn[:, 0]).mean()),
+        "largest": max(curves[0][0]),
     }
 
 
@@ -306,7 +313,7 @@ def lines(table: dict) -> list[str]:
             + "  ".join(f"{s} {mean(row[s]['share']):.2f}" for s in SETS)
         )
     for name, half in table["half_effect"].items():
-        if half:
+        if half and all(half["noise"].values()):
             n, r = half["noise"], half["recall"]
             text.append(
                 f"half of {name}: noise {n['mean']:.2f} ({n['low']:.2f} to "

@@ -31,7 +31,9 @@ from v2v_lite.teaching import results
 
 from .sources import code_of
 
-MODULES = {name: name for name in results.NAMES} | {"import": "imports"}
+MODULES = {name: name for name in results.NAMES} | {
+    "defences": "defended", "import": "imports"
+}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

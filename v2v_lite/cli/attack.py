@@ -29,6 +29,18 @@ def bundled_documents(name: str, split: str) -> v2v.spaces.Documents | None:
     return v2v.spaces.load_documents(name, split) if name in SETS else None
 
 
+def labels_of_rows(path: Path, n: int) -> Tensor:
+    """`(n, labels)` of zeros and ones, from a JSON list of a label or labels a row."""
+    import torch
+
+    found = v2v.spaces.read_json(path)
+    if not isinstance(found, list) or len(found) != n:
+        raise base.UsageError(f"{path}: give a list of {n:,} labels, one for each row")
+    sets = [{*map(str, x)} if isinstance(x, list) else {str(x)} for x in found]
+    names = sorted(set().union(*sets))
+    return torch.tensor([[float(name in one) for name in names] for one in sets])
+
+
 @dataclass(frozen=True)
 class Attributes(base.Command):
     """Infer labels, described in words, from stolen vectors; nothing is trained."""
@@ -195,8 +207,8 @@ class Defend(base.Command):
 
     # .safetensors, .npy or a bundled name.
     vectors: base.Vectors
-    # noise, keyed-noise, truncate, quantise, rotate, scale, rff, knn-average or
-    # remove-top.
+    # noise, keyed-noise, truncate, quantise, rotate, permute, scale, rff, knn-average
+    # or remove-top.
     kind: str = "noise"
     # Its meaning depends on the kind: length of the noise, dimensions kept, ...
     strength: float = 0.5
@@ -206,6 +218,8 @@ class Defend(base.Command):
     out: base.OptionalPath = None
     # Rows of a bundled space.
     part: base.Part = "all"
+    # .json list of a label, or a list of labels, for each row: adds the cost by topic.
+    labels: base.OptionalPath = None
 
     def run(self) -> base.Result:
         key = secrets.randbits(53) if self.key is None else self.key
@@ -216,6 +230,7 @@ class Defend(base.Command):
         if space.n < 40:
             raise base.UsageError(f"{space.n} rows, but the cost needs at least 40")
         rows = space.vectors
+        hot = labels_of_rows(self.labels, space.n) if self.labels else None
         stored = defence.protect(rows)
         note = f"defended: {self.kind} {self.strength:g}"
         provenance = replace(space.provenance, note=note)
@@ -237,6 +252,14 @@ class Defend(base.Command):
             f"{out}: {self.kind}{strength}; recall@{k} {cost} of {len(queries)} "
             f"queries in {len(keep):,} rows"
         ]
-        if self.kind in ("rotate", "scale"):
+        if hot is not None:
+            shared = hot[::step] @ hot[keep].T
+            found, plain = (
+                v2v.privacy.topical_search(x, q, shared, k).precision
+                for x, q in ((stored[keep], asked), (rows[keep], queries))
+            )
+            result["topical"] = {"defended": found.mean, "undefended": plain.mean}
+            lines.append(f"precision@{k} of labels above chance {found}, was {plain}")
+        if self.kind in ("rotate", "permute", "scale"):
             lines.append("an invertible linear map hides nothing: see chapter 16")
         return base.Result(result, lines)

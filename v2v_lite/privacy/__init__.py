@@ -3,7 +3,7 @@
 from .adapt import AdaptConfig, adapt, recentre_translator
 from .attributes import PROMPTS, attribute_leakage, baselines, label_vectors, scores
 from .decoder import Decoder, DecoderConfig
-from .defences import DEFENCES, Defence, recall
+from .defences import DEFENCES, Defence, gaussian_sigma, recall, topical_search
 from .inversion import Inverted, SearchConfig, Stopped, invert
 from .leakage import (
     contains_fact,
@@ -18,10 +18,11 @@ from .proposals import END, CausalLM, NgramLM, Proposal, tokens
 from .scorer import EncoderScorer, recentre_rows
 
 __all__ = [
-    "DEFENCES", "END", "PROMPTS", "AdaptConfig", "CausalLM", "Decoder",
-    "DecoderConfig", "Defence", "EncoderScorer", "Inverted", "NgramLM", "Pieces",
-    "Proposal", "SearchConfig", "Stopped", "adapt", "attribute_leakage",
-    "baselines", "contains_fact", "facts_found", "facts_of", "invert",
+    "DEFENCES", "END", "PROMPTS", "AdaptConfig", "CausalLM", "Decoder", "DecoderConfig",
+    "Defence", "EncoderScorer", "Inverted", "NgramLM", "Pieces", "Proposal",
+    "SearchConfig", "Stopped", "adapt", "attribute_leakage", "baselines",
+    "contains_fact", "facts_found", "facts_of", "gaussian_sigma", "invert",
     "label_vectors", "medication_found", "recall", "recentre_rows",
     "recentre_translator", "scores", "text_leakage", "token_f1", "tokens",
+    "topical_search",
 ]  # fmt: skip

@@ -1,9 +1,10 @@
 r"""Defences of a vector database, each with what it costs the owner.
 
 A defence changes the stored rows and, where it must, the queries, so that the owner can
-still search. Its cost is the recall lost inside the defended database; its benefit is
-how much less an attacker reads out of stolen rows (chapter 16). A key is a number that
-only the owner knows.
+still search. Its cost is what search in the defended database no longer finds: of the
+exact list (`recall`), or of the right topic (`topical_search`). Its benefit is how much
+less an attacker reads out of stolen rows (chapter 16). A key is a number that only the
+owner knows.
 """
 
 from __future__ import annotations
@@ -18,10 +19,14 @@ from torch import Generator, Tensor
 from ..align.linalg import random_orthogonal
 from ..measure.estimate import Estimate
 from ..measure.neighbors import Rows, as_unit_rows, topk
+from ..measure.search import recall_at
 from ..spaces.files import ConfigError, DataError
 from ..spaces.rows import unit
 
-__all__ = ["DEFENCES", "RENAMED", "Defence", "DefenceSpec", "recall"]
+__all__ = [
+    "DEFENCES", "RENAMED", "Defence", "DefenceSpec", "TopicalSearch", "gaussian_sigma",
+    "recall", "topical_search",
+]  # fmt: skip
 
 #: Today's kind for each name that version 0.1 used.
 RENAMED = {"stretch": "scale", "bend": "rff", "average": "knn-average",
@@ -123,8 +128,74 @@ def recall(
             f"protected queries for {len(queries)}; row i of both must be one text"
         )
     true, found = topk(queries, exact, k)[1], topk(asked, stored, k)[1]
-    hits = (true[:, :, None] == found[:, None, :]).any(2)
-    return Estimate.of(hits.double().mean(1))
+    return Estimate.of(recall_at(found, true))
+
+
+@dataclass(frozen=True)
+class TopicalSearch:
+    """precision@k and nDCG@k by shared labels, each less what a random order gives."""
+
+    precision: Estimate
+    ndcg: Estimate
+
+
+def topical_search(
+    stored: Rows, asked: Rows, shared: Tensor, k: int = 10
+) -> TopicalSearch:
+    r"""How well search finds the right topic, in a database defended or not.
+
+    `shared` `(q, n)` is the number of labels that query i and row j have in common,
+    $s_{ij}$; each of the `asked` rows `(q, d)` is answered by the k nearest of the
+    `stored` `(n, d)`. Precision is the fraction of answers with $s_{ij} > 0$, less that
+    fraction of all rows. nDCG is $\sum_r s_{i r} / \log_2 (r + 1)$ over the answers'
+    places r, divided by the largest such sum (Jarvelin and Kekalainen 2002), less its
+    mean over random orders. So 0 is a search by chance, for both; divided by what the
+    undefended rows give, they say what share of its use a database keeps. Queries that
+    share a label with no row are left out; DataError for shapes that do not fit.
+    """
+    stored, asked = as_unit_rows(stored, "stored"), as_unit_rows(asked, "asked")
+    if shared.shape != (len(asked), len(stored)):
+        raise DataError(
+            f"shared labels are {tuple(shared.shape)}, but {len(asked)} queries ask "
+            f"{len(stored)} rows; row i is a query, column j a stored row"
+        )
+    some, k = (shared > 0).any(1), min(k, len(stored))
+    if not some.any():
+        raise DataError("no query shares a label with any stored row")
+    gain = shared[some].double()
+    found = gain.gather(1, topk(asked[some], stored, k)[1])
+    discount = 1 / torch.arange(2, k + 2, dtype=torch.float64).log2()
+    best = gain.topk(k, dim=1).values @ discount
+    precision = (found > 0).double().mean(1) - (gain > 0).double().mean(1)
+    ndcg = (found @ discount - gain.mean(1) * discount.sum()) / best
+    return TopicalSearch(Estimate.of(precision), Estimate.of(ndcg))
+
+
+def gaussian_sigma(
+    epsilon: float, delta: float = 1e-5, sensitivity: float = 2.0
+) -> float:
+    r"""Standard deviation per coordinate of noise that is (epsilon, delta)-private.
+
+    The least $\sigma$ at which, for any two rows at most `sensitivity` $\Delta$ apart,
+    $\Phi(a - b) - e^\varepsilon \Phi(-a - b) \le \delta$ with $a = \Delta / 2 \sigma$
+    and $b = \varepsilon \sigma / \Delta$ (Balle and Wang 2018). Two unit rows are at
+    most 2 apart; in d dimensions the noise has the length $\sigma \sqrt d$.
+    It is for one read: m reads of fresh noise are one with $\sigma / \sqrt m$. Raises
+    ConfigError for numbers that are not above 0, or a delta of 1 or more.
+    """
+    from scipy.optimize import brentq
+    from scipy.special import log_ndtr
+
+    if not (0 < epsilon < math.inf and 0 < delta < 1 and 0 < sensitivity < math.inf):
+        given = f"epsilon = {epsilon}, delta = {delta}, sensitivity = {sensitivity}"
+        raise ConfigError(f"{given}: all must be finite and above 0, delta below 1")
+
+    def excess(log_sigma: float) -> float:  # sigma in units of the sensitivity
+        a, b = math.exp(-log_sigma) / 2, epsilon * math.exp(log_sigma)
+        kept = math.exp(log_ndtr(a - b)) - math.exp(epsilon + log_ndtr(-a - b))
+        return kept - delta
+
+    return sensitivity * math.exp(brentq(excess, -15.0, 15.0, xtol=1e-10))
 
 
 def _noise(x: Tensor, base: Tensor, strength: float, g: Generator) -> Tensor:
@@ -155,6 +226,10 @@ def _quantise(x: Tensor, base: Tensor, strength: float, g: Generator) -> Tensor:
 
 def _rotate(x: Tensor, base: Tensor, strength: float, g: Generator) -> Tensor:
     return x @ random_orthogonal(x.shape[1], generator=g)
+
+
+def _permute(x: Tensor, base: Tensor, strength: float, g: Generator) -> Tensor:
+    return x[:, torch.randperm(x.shape[1], generator=g)]
 
 
 def _scale(x: Tensor, base: Tensor, strength: float, g: Generator) -> Tensor:
@@ -194,6 +269,7 @@ DEFENCES = {
     "truncate": DefenceSpec(_truncate, "dimensions kept", True, 2, True),
     "quantise": DefenceSpec(_quantise, "bits per coordinate", False, 1, True),
     "rotate": DefenceSpec(_rotate, "unused", queries=True),
+    "permute": DefenceSpec(_permute, "unused", queries=True),
     "scale": DefenceSpec(_scale, "sd of the log scale factors", queries=True),
     "rff": DefenceSpec(_rff, "radians per unit of length", True, 1e-3),
     "knn-average": DefenceSpec(_knn_average, "rows in a mean", False, 1, True),

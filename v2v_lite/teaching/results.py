@@ -31,8 +31,8 @@ __all__ = [
 FORMAT = "v2v-result-2"
 #: The results that the experiments write.
 NAMES = (
-    "ablations", "align", "decoder", "few_pairs", "fit", "geometry", "gpu", "growth",
-    "import", "inversion", "judges", "losses", "nonlinear", "ours_ablation",
+    "ablations", "align", "decoder", "defences", "few_pairs", "fit", "geometry", "gpu",
+    "growth", "import", "inversion", "judges", "losses", "nonlinear", "ours_ablation",
     "platonic", "privacy", "similarity", "step", "success", "vec2vec",
 )  # fmt: skip
 LIBRARY = Path(__file__).resolve().parents[1]
