@@ -7,6 +7,7 @@ import pytest
 import torch
 from problems import rotation, rows
 from scipy.spatial.distance import mahalanobis
+from scipy.stats import multivariate_normal
 
 from v2v_lite.cli import main
 from v2v_lite.privacy import UNKNOWN, Fingerprint, name_encoder, traits
@@ -24,12 +25,27 @@ def test_the_distance_is_the_mean_squared_mahalanobis():
     found = Fingerprint.of(known, ridge=0.1)
     x = known.double().numpy()
     covariance = np.cov(x.T, bias=True)
-    ridge = 0.1 * np.trace(covariance) / len(covariance)
+    ridge = (0.1 + 20 / 300) * np.trace(covariance) / len(covariance)
     inverse = np.linalg.inv(covariance + ridge * np.eye(len(covariance)))
     far = [mahalanobis(row, x.mean(0), inverse) ** 2 for row in some.double().numpy()]
     expected = np.mean(far) / np.trace(inverse @ covariance)
-    assert found.distance(some) == pytest.approx(expected, rel=1e-3)
-    assert found.distance(known) == pytest.approx(1, abs=1e-3)
+    gram = (some.double() - found.mean) @ (some.double() - found.mean).T
+    off = gram[~torch.eye(50, dtype=torch.bool)].square().mean().item()
+    crowd = (off / np.square(covariance).sum()) ** 0.5 / 2
+    distance, likelihood = found.compare(some)
+    assert crowd < distance == pytest.approx(expected, rel=1e-3)
+    normal = multivariate_normal(x.mean(0), np.linalg.inv(inverse))
+    constant = 20 / 2 * np.log(2 * np.pi)
+    told = normal.logpdf(some.double().numpy()).mean() + constant
+    assert likelihood == pytest.approx(told, rel=1e-3)
+    assert found.compare(known)[0] == pytest.approx(1, abs=1e-3)
+
+
+def test_rows_that_crowd_are_far_from_an_encoder_that_spreads():
+    even = Fingerprint.of(unit(rows(2000, 20)))
+    crowded = unit(rows(50, 20, seed=1) * 0.02 + torch.eye(20)[0])
+    assert even.compare(unit(rows(50, 20, seed=2)))[0] < 1.2
+    assert even.compare(crowded)[0] > 2
 
 
 def test_a_rotated_encoder_is_unknown_and_another_width_infinitely_far():

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from v2v_lite.measure import Estimate
@@ -105,12 +106,17 @@ def bags(texts: list[str]) -> Tensor:
     return table.log1p()
 
 
-def made(plan: Plan) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
+def made(
+    plan: Plan, work: Path
+) -> tuple[dict[str, Tensor], dict[str, dict[str, Tensor]]]:
     """Rows of public texts, and of private ones by set, of the encoders made here."""
     public, private = texts_of("public", plan.public), texts_of("private", plan.private)
     every = [t for part in (public, private) for rows in part.values() for t in rows]
     n_public = sum(map(len, public.values()))
-    rows = states(every)
+    kept = work / f"states-{plan.public}-{plan.private}.safetensors"
+    if not kept.is_file():
+        save_file(states(every), kept)
+    rows = load_file(kept)
     counts = bags(every)
     weight = (n_public / (1 + (counts[:n_public] > 0).sum(0))).log()
     _, _, axes = torch.svd_lowrank(counts[:n_public] * weight, 384, niter=2)
@@ -134,7 +140,7 @@ class Names(Task):
     plan: Plan
 
     def run(self, work: Path) -> dict:
-        known, unseen = made(self.plan) if self.plan.made else ({}, {})
+        known, unseen = made(self.plan, work) if self.plan.made else ({}, {})
         for name in BUNDLED:
             known[name] = load(name, "train").vectors
             unseen[name] = {"wiki": load(name, "eval").vectors}

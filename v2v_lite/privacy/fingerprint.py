@@ -8,6 +8,7 @@ direction; rows of another one of the same width lie where it never puts any.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,44 +24,60 @@ __all__ = ["UNKNOWN", "Fingerprint", "Named", "name_encoder", "traits"]
 
 UNKNOWN = "unknown"
 #: Farther than this from every known encoder, rows are of none of them. Set after a
-#: look at the bundled ones: .98 to 1.35 from their own, 3.5 to 14 from one another.
+#: look at the bundled ones: .98 to 1.5 from their own, 3.4 and more from one another.
 LIMIT = 2.0
 
 
 @dataclass(frozen=True, eq=False)
 class Fingerprint:
-    r"""Mean `(d,)` and precision $(C + r \bar\lambda I)^{-1}$ `(d, d)` of an encoder's
-    unit rows, with the ridge r of the mean variance."""
+    r"""Two moments of an encoder's unit rows: mean `(d,)` and $C + r \bar\lambda I$,
+    kept as precision P `(d, d)` and log-determinant; $\operatorname{tr}(PC)$ as `scale`
+    and $\operatorname{tr}(C^2)$ as `overlap`."""
 
     mean: Tensor
     precision: Tensor
+    logdet: float
     scale: float
+    overlap: float
 
     @classmethod
     def of(cls, rows: Rows, ridge: float = 0.1) -> Fingerprint:
-        """From some thousands of its rows `(n, d)`, of any texts; DataError for fewer
-        than two."""
+        """From n rows `(n, d)` of it, some thousands, of any texts; the ridge is larger
+        by d / n for what a few rows do not show. DataError for fewer than two."""
         x = as_unit_rows(rows, "rows")
         if len(x) < 2:
             raise DataError(f"{len(x)} rows, but a fingerprint needs at least 2")
-        mean = x.mean(0)
-        covariance = (x - mean).T @ (x - mean) / len(x)
-        precision = power(covariance, -1.0, ridge)
-        return cls(mean, precision, (precision * covariance).sum().item())
+        (n, d), mean = x.shape, x.mean(0)
+        covariance = (x - mean).T @ (x - mean) / n
+        precision = power(covariance, -1.0, ridge + d / n)
+        scale = (precision * covariance).sum().item()
+        logdet = -torch.linalg.slogdet(precision).logabsdet.item()
+        return cls(mean, precision, logdet, scale, covariance.square().sum().item())
 
-    def distance(self, rows: Rows) -> float:
-        r"""$\operatorname{mean}_i\, (x_i - \mu)^\top P (x_i - \mu)$ over its expected
-        value: 1 for the encoder's rows of the same texts, infinite for other widths."""
+    def compare(self, rows: Rows) -> tuple[float, float]:
+        r"""How far rows `(n, d)` are, and their log-likelihood per row.
+
+        Far is the larger of $\operatorname{mean}_i\, \tilde x_i^\top P \tilde x_i /
+        \operatorname{tr}(PC)$ and half the square root of $\operatorname{mean}_{i \ne
+        j} (\tilde x_i \cdot \tilde x_j)^2 / \operatorname{tr}(C^2)$, with $\tilde x = x
+        - \mu$: the first sees rows where the encoder puts none, the second rows that
+        crowd where it spreads. Infinite, and minus infinity, for another width.
+        """
         x = as_unit_rows(rows, "rows")
         if x.shape[1] != len(self.mean):
-            return float("inf")
+            return math.inf, -math.inf
         x = x - self.mean
-        return ((x @ self.precision) * x).sum(1).mean().item() / self.scale
+        square = ((x @ self.precision) * x).sum(1).mean().item()
+        gram = (x @ x.T).square().fill_diagonal_(0).sum().item()
+        crowd = gram / max(1, len(x) * (len(x) - 1)) / self.overlap
+        return max(square / self.scale, math.sqrt(crowd) / 2), -(
+            square + self.logdet
+        ) / 2
 
 
 @dataclass(frozen=True)
 class Named:
-    """The `name` of the nearest known encoder, or UNKNOWN, and all `distances`."""
+    """The `name` of the known encoder behind some rows, or UNKNOWN; all `distances`."""
 
     name: str
     distances: dict[str, float]
@@ -69,13 +86,14 @@ class Named:
 def name_encoder(
     rows: Rows, known: Mapping[str, Fingerprint], limit: float = LIMIT
 ) -> Named:
-    """The known encoder behind unlabelled rows `(n, d)`: the nearest, if nearer than
-    `limit`, else UNKNOWN. Raises DataError for no known encoder and bad rows."""
+    """The known encoder behind unlabelled rows `(n, d)`: the likeliest of those nearer
+    than `limit`, else UNKNOWN. Raises DataError for no known encoder and bad rows."""
     if not known:
         raise DataError("no known encoder to compare with; give at least one")
-    far = {name: one.distance(rows) for name, one in known.items()}
-    best = min(far, key=far.__getitem__)
-    return Named(best if far[best] < limit else UNKNOWN, far)
+    found = {name: one.compare(rows) for name, one in known.items()}
+    near = [name for name, (far, _) in found.items() if far < limit]
+    best = max(near, key=lambda name: found[name][1], default=UNKNOWN)
+    return Named(best, {name: far for name, (far, _) in found.items()})
 
 
 def traits(rows: Tensor) -> dict[str, Any]:
