@@ -12,7 +12,7 @@ from tyro.conf import arg
 
 import v2v_lite as v2v
 
-from . import base, unseen
+from . import base, slots, unseen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -198,7 +198,9 @@ class Inversion(base.Command):
 class Attack:
     """Read stolen vectors without a pair."""
 
-    command: Annotated[Attributes | Inversion, arg(name="")]
+    command: Annotated[
+        Attributes | Inversion | slots.Questionnaire | slots.Fingerprint, arg(name="")
+    ]
 
 
 @dataclass(frozen=True)

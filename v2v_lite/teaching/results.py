@@ -31,9 +31,10 @@ __all__ = [
 FORMAT = "v2v-result-2"
 #: The results that the experiments write.
 NAMES = (
-    "ablations", "align", "decoder", "defences", "few_pairs", "fit", "geometry", "gpu",
-    "growth", "import", "inversion", "judges", "losses", "nonlinear", "ours_ablation",
-    "platonic", "privacy", "similarity", "step", "success", "vec2vec",
+    "ablations", "align", "decoder", "defences", "few_pairs", "fingerprint", "fit",
+    "geometry", "gpu", "growth", "import", "inversion", "judges", "losses", "nonlinear",
+    "ours_ablation", "platonic", "privacy", "questionnaire", "similarity", "step",
+    "success", "vec2vec",
 )  # fmt: skip
 LIBRARY = Path(__file__).resolve().parents[1]
 BOOK = LIBRARY.parent / "book"  # absent beside an installed wheel
