@@ -256,8 +256,8 @@ class CausalLM:
 
     @torch.no_grad()
     def log_probs(self, prefixes: Sequence[Sequence[int]]) -> Tensor:
-        """`(b, V)` log-probabilities of every token; the prefixes are of one length, and
-        those that go on from the last call's cost one token each."""
+        """`(b, V)` log-probabilities of every token; the prefixes are of one length,
+        and those that go on from the last call's cost one token each."""
         lines = [tuple(prefix) for prefix in prefixes]
         at = [self._kept.get(line[:-1], -1) for line in lines] if lines[0] else [-1]
         if min(at) >= 0:
