@@ -194,11 +194,13 @@ def cleaned(text: str) -> str:
         text = text[: kept.end()] + rest
     text = text.replace('<div role="list" class="citation-list">',
                         '<div class="citation-list">')  # fmt: skip
-    scrolls = 'tabindex="0" role="region" aria-label="table"'
+    scrolls = 'tabindex="0" role="group" aria-label="table"'
     text = re.sub(r'(<div class="pst-scrollable-table-container")>',
                   rf"\1 {scrolls}>", text)  # fmt: skip
     text = re.sub(r'(<button class="btn search-button-field[^>]*) aria-label="Search"',
                   r"\1", text)  # fmt: skip
+    text = re.sub(r'<summary>(\s*<span class="toctree-toggle")',
+                  r'<summary aria-label="pages below this one">\1', text)  # fmt: skip
     same = f"<title>{TITLE} &#8212; {TITLE}</title>"
     return text.replace(same, f"<title>{TITLE}: a textbook that runs</title>")
 
