@@ -179,6 +179,8 @@ def icons(static: Path, used: str) -> str:
 
 def cleaned(text: str) -> str:
     """A page without what it does not need, and with names that a reader hears."""
+    text = re.sub(r'\s*<script type="text/x-thebe-config">.*?</script>', "", text,
+                  flags=re.S)  # fmt: skip
     text = re.sub(r'\s*<script src="[^"]*fontawesome[^"]*"></script>', "", text)
     text = re.sub(r'\s*<link rel="preload" as="font"[^>]*fontawesome[^>]*>', "", text)
     text = re.sub(
