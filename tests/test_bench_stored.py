@@ -13,6 +13,7 @@ from experiments import (
     ablations,
     align,
     defences,
+    fit,
     geometry,
     growth,
     imports,
@@ -277,6 +278,12 @@ def test_recheck_of_growth(tmp_path, monkeypatch):
     kept = stored("growth")["table"]["main"][0]
     monkeypatch.setattr(growth.Growth, "run", lambda self, work: kept)
     assert agree_or_not("growth", tmp_path).agrees
+
+
+def test_recheck_of_fit(tmp_path, monkeypatch):
+    kept = stored("fit")["table"]["nuisance"][1]
+    monkeypatch.setattr(fit.Fit, "run", lambda self, work: kept)
+    assert agree_or_not("fit", tmp_path).agrees
 
 
 def test_recheck_of_platonic(tmp_path):

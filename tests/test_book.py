@@ -5,8 +5,11 @@ import re
 from functools import cache
 from pathlib import Path
 
+import claims
 import pytest
+import spelling
 import stamp
+import status
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -213,3 +216,58 @@ def test_citations_and_terms_exist(path):
     terms = {word.strip() for line in glossary for word in [line, *line.split(",")]}
     for term in re.findall(r"\{term\}`([^`<]+?)(?: *<([^>]+)>)?`", text):
         assert (term[1] or term[0]).lower() in terms
+
+
+# ---- claims and spelling
+
+
+@pytest.mark.parametrize("path", claims.pages(), ids=lambda p: p.stem)
+def test_marked_numbers_are_those_that_were_computed(path):
+    assert not claims.wrong(path)
+
+
+def test_headline_numbers_are_marked():
+    marked = {path.stem: len(claims.claims(path)) for path in claims.pages()}
+    for name in ("README", "01_embeddings", "06_anchors", "17_limits"):
+        assert marked[name] >= 5, f"{name}: no claim left that a test reads"
+
+
+def test_a_claim_that_is_off_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "{claim}`.953 <align:main.selflearn.top1.median>`"
+        "{claim}`.963 <align:main.selflearn.top1.median>`"
+        "95 %<!--claim align:main.selflearn.top1.median-->"
+        "{claim}`7 <align:main.selflearn.seed_of_nobody>`"
+        "{claim}`7 <06#no-such-cell>`"
+    )
+    assert len(claims.claims(page)) == 5
+    found = claims.wrong(page)
+    assert [".963" in found[0], "KeyError" in found[1], "no cell" in found[2]] == [
+        True, True, True,
+    ]  # fmt: skip
+    assert len(found) == 3
+
+
+def test_no_word_is_misspelt():
+    assert not spelling.misspelt()
+
+
+def test_a_misspelt_word_is_found(tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    page.write_text("We recieve `teh` e-mails and the colour is fine.")
+    monkeypatch.setattr(spelling, "files", lambda: [page])
+    assert spelling.misspelt() == [
+        "page.md: e-mails (email)",
+        "page.md: recieve ==> receive",
+    ]
+
+
+def test_the_status_page_knows_every_chapter():
+    rows = status.chapters()
+    assert len(rows) == len(CHAPTERS)
+    assert all(row[1] != "not measured" for row in rows)
+    assert {row[0] for row in status.measured()} == {
+        path.stem for path in (BOOK / "results").glob("*.json")
+    }
+    assert dict(status.versions())["torch"] in (ROOT / "requirements.txt").read_text()

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from v2v_lite.align import METHODS, Procrustes, Translator
+from v2v_lite.align import METHODS, Procrustes, SelfLearn, Translator
+from v2v_lite.cli import base
 from v2v_lite.spaces import (
     DataError,
     RowsWarning,
@@ -254,6 +255,51 @@ def test_rows_beyond_the_memory_are_one_line(fails, files, monkeypatch):
     monkeypatch.setattr(torch, "empty", full)
     line = fails("align", files / "a.npy", files / "b.npy")
     assert "1,500 rows of 384 take 0.0 GB" in line and "--n-train" in line
+
+
+@pytest.mark.parametrize(
+    ("error", "need"),
+    [
+        (RuntimeError("can't allocate memory: you tried to allocate 8589934592 bytes."),
+         "out of memory: 8.0 GiB more are needed at once; "),
+        (RuntimeError("CUDA out of memory. Tried to allocate 20.50 GiB. GPU 0 has"),
+         "out of memory: 20.50 GiB more are needed at once; "),
+        (MemoryError("Unable to allocate 3.25 MiB for an array with shape (2, 2)"),
+         "out of memory: 3.25 MiB more are needed at once; "),
+        (MemoryError(), "out of memory; "),
+    ],
+)  # fmt: skip
+def test_a_fit_beyond_the_memory_is_one_line(fails, files, monkeypatch, error, need):
+    def full(*args, **options):
+        raise error
+
+    monkeypatch.setattr(SelfLearn, "fit", full)
+    line = fails("align", files / "a.npy", files / "b.npy")
+    assert need + "give fewer rows by --n-train" in line
+    assert not Path("runs").exists() or not list(Path("runs").rglob("weights*"))
+
+
+def test_a_full_gpu_falls_back_to_the_cpu_where_it_was_chosen(monkeypatch, capsys):
+    space, used = Space.of(torch.eye(3)), []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(base, "to_device", lambda one, device: (one, device))
+
+    def work(sides):
+        used.append(sides[0][1])
+        if used[-1] != "cpu":
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        return "done"
+
+    assert base.on_device([space], "auto", work) == "done"
+    assert used == ["auto", "cpu"] and "again on the CPU" in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match="out of memory"):
+        base.on_device([space], "cuda", work)  # what was asked for is not changed
+
+    def wrong(sides):
+        raise RuntimeError("another error")
+
+    with pytest.raises(RuntimeError, match="another"):
+        base.on_device([space], "auto", wrong)
 
 
 # ---- another encoder, another process, other names

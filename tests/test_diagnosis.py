@@ -5,7 +5,7 @@ import torch
 
 from v2v_lite.align import Procrustes, RandomRotation, diagnose
 from v2v_lite.align.diagnosis import combined_score, label_of, nearest_neighbor_score
-from v2v_lite.align.linalg import principal_axes
+from v2v_lite.align.linalg import principal_axes, random_orthogonal
 from v2v_lite.align.linear import LinearTranslator
 from v2v_lite.spaces import DataError, Space, load, unit, unpaired
 
@@ -162,3 +162,18 @@ def test_a_map_to_one_place_has_failed(split):
     for place in (target.vectors[0], target.mean, torch.zeros(target.d)):
         found = diagnose(lambda rows, y=place: y.expand(rows.n, -1), source, target)
         assert found.verdict == "failed" and found.score == 0
+
+
+def test_wide_rows_are_judged_in_their_leading_axes():
+    g = torch.Generator().manual_seed(0)
+    scale = 0.98 ** torch.arange(512.0)
+    x, y = (unit(torch.randn(300, 512, generator=g) * scale) for _ in range(2))
+    into = random_orthogonal(512, 600, generator=g)
+
+    def found(a, b):
+        model = LinearTranslator.from_map(torch.eye(a.shape[1]), a, b)
+        return diagnose(model, a, b, chance=False)
+
+    narrow, wide = found(x, y), found(x @ into, y @ into)
+    for key in ("score", "density", "anchor", "cycle", "csls"):
+        assert getattr(wide, key) == pytest.approx(getattr(narrow, key), abs=2e-3), key

@@ -100,3 +100,19 @@ def test_sampled_rows_are_distinct_and_all_are_taken_in_order():
     found = linalg.sample_rows(x, 8, generator())
     assert len(found.unique()) == len(found) == 8
     assert linalg.sample_rows(x, 20, generator()) is x
+
+
+def test_leading_axes_of_wide_rows_are_the_covariance_s():
+    scale = 0.97 ** torch.arange(linalg.WIDE + 40.0)
+    x = torch.randn(900, linalg.WIDE + 40, generator=generator(0)) * scale
+    found = linalg.leading_axes(x, 30)
+    values, axes = np.linalg.eigh((x.T @ x).double().numpy() / 900)
+    assert torch.allclose(found.T @ found, torch.eye(30), atol=1e-5)
+    spread = (x @ found).square().mean(0)
+    assert np.allclose(spread, values[::-1][:30], rtol=1e-4)
+    cosines = np.abs(axes[:, ::-1][:, :30].T @ found.double().numpy()).diagonal()
+    assert cosines.min() > 0.99
+    assert torch.equal(found, linalg.leading_axes(x, 30))
+    narrow = x[:, :50]
+    exact = linalg.principal_axes(narrow.T @ narrow / 900)[:, :3]
+    assert torch.equal(linalg.leading_axes(narrow, 3), exact)

@@ -6,9 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from v2v_lite.align import SelfLearn, SelfLearnConfig, Translator
+from v2v_lite.align import (
+    METHODS,
+    MiniConfig,
+    MiniVec2Vec,
+    SelfLearn,
+    SelfLearnConfig,
+    Translator,
+)
 from v2v_lite.align.anchors import AnchorConfig
-from v2v_lite.align.linalg import polar, whitening
+from v2v_lite.align.linalg import leading_axes, polar, whitening
 from v2v_lite.align.selflearn import Phase, SharedSubspace, self_learn
 from v2v_lite.align.sinkhorn import sinkhorn_plan
 from v2v_lite.measure import score
@@ -136,3 +143,40 @@ def test_bad_input():
         Phase(1, 10, 0, 1, 0)
     with pytest.raises(DataError, match="shrinkage_rows"):
         SelfLearnConfig(shrinkage_rows=0)
+
+
+@pytest.mark.parametrize("kind", [SelfLearn, MiniVec2Vec])
+def test_wide_rows_are_fitted_in_their_leading_axes(kind):
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(700, 530, generator=g) * 0.99 ** torch.arange(530.0)
+    y = torch.randn(600, 12, generator=g)
+    few = AnchorConfig(n_runs=2, sample_size=300, n_clusters=5, n_init=4, n_restarts=1)
+    small = {
+        SelfLearn: SelfLearnConfig(few, phases=()),
+        MiniVec2Vec: MiniConfig(2, 300, 5, 2, 10, 1, 200, 10),
+    }[kind]
+    for source, target in ((x, y), (y, x)):
+        model = kind(small).fit(unit(source), unit(target), seed=0)
+        assert tuple(model.weight.shape) == (source.shape[1], target.shape[1])
+        rows = unit(x) - unit(x).mean(0)
+        axes = leading_axes(unit(rows), 512)
+        wide = model.weight if source is x else model.weight.T
+        outside = wide - axes @ (axes.T @ wide)
+        assert outside.norm() < 1e-3 * wide.norm()
+        assert model.translate(unit(source[:3])).shape == (3, target.shape[1])
+
+
+def test_narrow_rows_are_fitted_as_they_are():
+    class Whole(SelfLearn):
+        name = "whole"
+        narrows = False
+
+    try:
+        g = torch.Generator().manual_seed(0)
+        x, y = (unit(torch.randn(300, 20, generator=g)) for _ in "xy")
+        few = AnchorConfig(n_runs=2, sample_size=300, n_clusters=5, n_init=4)
+        config = SelfLearnConfig(few, phases=())
+        fits = [kind(config).fit(x, y, seed=0).weight for kind in (SelfLearn, Whole)]
+        assert torch.equal(*fits)
+    finally:
+        del METHODS["whole"]

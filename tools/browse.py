@@ -35,8 +35,8 @@ class DocumentsDirective(Directive):
 
     def run(self) -> list[nodes.Node]:
         name = self.arguments[0]
-        if name not in SETS:
-            raise self.error(f"no set {name!r} of documents; there is {SETS}")
+        if name not in (*SETS, "routine"):
+            raise self.error(f"no set {name!r} of documents; there is {SETS}, routine")
         environment = self.state.document.settings.env
         for file in (DATA / f"{name}.jsonl", DATA / "labels.json"):
             environment.note_dependency(str(file))

@@ -24,7 +24,8 @@ where it is known. The others do not count: a wrong map can reach each of them.
 Few rows, or few directions, let a wrong map score well too. So a verdict other than
 "failed" needs a score above **chance**: what two unrelated Gaussian clouds of the same
 number of rows and the same spectra reach when each axis goes to the other's of the same
-rank, plus four standard deviations. Below it the verdict is "undecided".
+rank, plus four standard deviations. Below it the verdict is "undecided". Rows of more
+than 512 dimensions are judged in their 512 leading axes, as they are fitted.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ from ..spaces.files import DataError
 from ..spaces.rows import unit
 from ..spaces.space import Space
 from .base import Rows, Translator, as_space
-from .linalg import correlation, random_orthogonal, whitening
+from .linalg import WIDE, correlation, leading_axes, random_orthogonal, whitening
+from .linear import through
 
 __all__ = ["ALIGNED", "FAILED", "Diagnosis", "diagnose", "label_of"]
 
@@ -122,6 +124,7 @@ def diagnose(
         f = _direction(translator, rows, target.mean)
         if (f - f[:1]).abs().max() < SAME:
             return Diagnosis(0.0, "failed", 0.0, 0.0, 0.0, 1.0, 0.0, None, n)
+        whole, (x,), (y, f) = f, _narrowed(x), _narrowed(y, f)
         density = _density(_white(x), _white(f), _white(y))
         bar.update()
         anchor, cycle, csls = _matched(x, f, y)
@@ -131,7 +134,8 @@ def diagnose(
     agreement = None
     if other_seeds:
         found = [_direction(other, rows, target.mean) for other in other_seeds]
-        agreement = sum((f * g).sum(1).mean().item() for g in found) / len(found)
+        agreement = sum((whole * g).sum(1).mean().item() for g in found)
+        agreement /= len(found)
     score, reached = combined_score(density, anchor, agreement), 0.0
     if chance and (score >= FAILED or n < SURROGATE_ROWS):
         reached = chance_score(x, f, y, generator)
@@ -241,6 +245,14 @@ def _spectrum(z: Tensor) -> Tensor:
     # Standard deviations of rows `(n, d)` along their axes, but those that have none.
     s = torch.linalg.svdvals(z - z.mean(dim=0)) / len(z) ** 0.5
     return s[s > 1e-4 * s[0]]
+
+
+def _narrowed(z: Tensor, *others: Tensor) -> list[Tensor]:
+    # Wide rows, and others of their space, in their leading axes, as fits see them.
+    if z.shape[1] <= WIDE:
+        return [z, *others]
+    front = leading_axes(z, WIDE)
+    return [through(front, rows) for rows in (z, *others)]
 
 
 def _white(z: Tensor, ridge: float = RIDGE) -> Tensor:

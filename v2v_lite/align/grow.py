@@ -32,7 +32,7 @@ from tqdm.auto import tqdm
 
 from ..spaces.files import ConfigError, DataError
 from .base import check_minima
-from .linalg import orthogonalised, principal_axes, random_orthogonal, sample_rows
+from .linalg import leading_axes, orthogonalised, random_orthogonal, sample_rows
 
 __all__ = [
     "GrowConfig", "Grown", "Judge", "density_direction", "density_loss", "grow",
@@ -115,7 +115,7 @@ def grow(
     stages = [k for k in config.axes if k <= narrow]
     if not stages:
         raise DataError(f"growing begins in two axes, but rows are {narrow}-d")
-    axes_x, axes_y = (principal_axes(z.T @ z / len(z))[:, : stages[-1]] for z in (x, y))
+    axes_x, axes_y = (leading_axes(z, stages[-1]) for z in (x, y))
     x, y = x @ axes_x, y @ axes_y
     judge = judge or _densities(config)
     maps, history = plane_maps(config.n_angles).to(x), []

@@ -13,10 +13,11 @@ from torch import Generator, Tensor
 from ..spaces.files import DataError
 
 __all__ = [
-    "correlation", "orthogonalised", "polar", "power", "principal_axes", "procrustes",
-    "random_orthogonal", "sample_rows", "whitening",
+    "WIDE", "correlation", "leading_axes", "orthogonalised", "polar", "power",
+    "principal_axes", "procrustes", "random_orthogonal", "sample_rows", "whitening",
 ]  # fmt: skip
 
+WIDE = 512  # dimensions up to which a decomposition of them all is cheap
 ITERATIONS = 5
 QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's: steepest at 0, bounded near 1
 
@@ -73,6 +74,23 @@ def whitening(x: Tensor, ridge: float) -> Tensor:
 def principal_axes(c: Tensor) -> Tensor:
     """Eigenvectors of a covariance `c` `(d, d)` as columns, the largest first."""
     return torch.linalg.eigh(c).eigenvectors.flip(1)
+
+
+def leading_axes(x: Tensor, k: int) -> Tensor:
+    """The k principal axes of largest variance, `(d, k)`, of centred rows `(n, d)`.
+
+    Beyond WIDE dimensions by subspace iteration on the covariance with 32 directions to
+    spare: n d^2 + 6 d^2 k operations instead of some 10 d^3 (Halko et al. 2011). The
+    first directions are always the same draw. k above d gives d axes.
+    """
+    c, d = x.T @ x / x.shape[0], x.shape[1]
+    if d <= WIDE:
+        return principal_axes(c)[:, :k]
+    g = Generator().manual_seed(0)
+    axes = torch.randn(d, min(k + 32, d), generator=g).to(x)
+    for _ in range(6):
+        axes = torch.linalg.qr(c @ axes).Q
+    return (axes @ principal_axes(axes.T @ c @ axes))[:, :k]
 
 
 def random_orthogonal(

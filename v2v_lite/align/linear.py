@@ -1,9 +1,14 @@
-"""Translators that map centred rows, and linear ones among them.
+r"""Translators that map centred rows, and linear ones among them.
 
     translate(x) = unit( mean_t + scale * direction(x) )
 
 The direction is a unit vector around the target's mean, for a linear map unit((x -
 mean_s) W); the scale is the mean distance of the target's rows from their mean.
+
+Decompositions grow with the cube of the width. So an unpaired method that `narrows`
+learns a map M between the leading 512 principal axes $A_s$, $A_t$ of each side that has
+more dimensions, and $W = A_s M A_t^\top$: what the rows hold outside of them is not
+translated, and translations hold nothing outside but the target's mean.
 """
 
 from __future__ import annotations
@@ -17,13 +22,19 @@ from ..spaces.files import DataError
 from ..spaces.rows import unit
 from ..spaces.space import Space
 from .base import Rows, Stages, Translator, as_space, centred
+from .linalg import WIDE, leading_axes
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["CentredTranslator", "Learned", "LinearTranslator", "mean_radius"]
+__all__ = [
+    "CentredTranslator", "Fronts", "Learned", "LinearTranslator", "mean_radius",
+    "through",
+]  # fmt: skip
 
 Learned: TypeAlias = tuple[Tensor, Stages]  # W (d_s, d_t) and the stages of its fit
+# What rows are seen through in a fit: (d_s, k) and (d_t, l), None for all of them.
+Fronts: TypeAlias = tuple[Tensor | None, Tensor | None]
 
 
 class CentredTranslator(Translator):
@@ -61,6 +72,8 @@ class LinearTranslator(CentredTranslator):
     name = "linear"
     layout = CentredTranslator.layout | {"weight": "st"}
 
+    # Whether rows of more than WIDE dimensions are fitted in their WIDE leading axes.
+    narrows: ClassVar[bool] = False
     maker: ClassVar[str] = "LinearTranslator.from_map(W, source, target)"
 
     weight: Tensor  # (d_s, d_t)
@@ -96,12 +109,29 @@ class LinearTranslator(CentredTranslator):
 
     def _fit(self, source: Space, target: Space, seed: int, progress: bool) -> Stages:
         (x, _), (y, _) = centred(source), centred(target)
-        weight, stages = self._learn(x, y, seed, progress)
+        front_x, front_y = self._fronts(x, y, seed)
+        weight, stages = self._learn(
+            through(front_x, x), through(front_y, y), seed, progress
+        )
+        weight = weight if front_x is None else front_x @ weight
+        weight = weight if front_y is None else weight @ front_y.T
         self._set_map(weight, source, target)
         return stages
 
+    def _fronts(self, x: Tensor, y: Tensor, seed: int) -> Fronts:
+        return self._front(x), self._front(y)
+
+    def _front(self, z: Tensor) -> Tensor | None:
+        wide = self.narrows and z.shape[1] > WIDE
+        return leading_axes(z, WIDE) if wide else None
+
     def _direction(self, x: Tensor) -> Tensor:
         return unit(x @ self.weight.to(x.device))
+
+
+def through(front: Tensor | None, z: Tensor) -> Tensor:
+    """Unit rows `(n, k)` of `z` `(n, d)` in the axes of a front `(d, k)`, if any."""
+    return z if front is None else unit(z @ front)
 
 
 def mean_radius(rows: Tensor, mean: Tensor) -> float:

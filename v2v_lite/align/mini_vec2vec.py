@@ -68,6 +68,7 @@ class MiniVec2Vec(LinearTranslator):
     """mini-vec2vec (arXiv 2510.02348): linear, unpaired; W = blends of rotations."""
 
     name = "mini"
+    narrows = True
 
     def __init__(self, config: MiniConfig | None = None) -> None:
         super().__init__()

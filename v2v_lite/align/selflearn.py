@@ -3,20 +3,15 @@ r"""Self-learning: from coarse anchors to a precise map, without a pair.
 Ours. Both sides are whitened, x -> x C_x^{-1/2}, so that nothing is left to learn but
 a rotation, and how much each direction is shared. A round (chapter 6) has three steps.
 
-1. *Project* on the shared directions: rows become features
-   $\phi(x) = \mathrm{unit}(x U \sigma^p)$, $\psi(y) = \mathrm{unit}(y V \sigma^p)$ with
-   the singular values $\sigma$ of the last round. A direction in which the two sides
-   agree counts, one that is still noise does not.
+1. *Project* on the shared directions: $\phi(x) = \mathrm{unit}(x U \sigma^p)$ and
+   $\psi(y) = \mathrm{unit}(y V \sigma^p)$ with the singular values $\sigma$ of the last
+   round. A direction in which the two sides agree counts, one that is noise does not.
 2. *Match* softly: the entropic transport plan P between a random batch of each side
    under the cost $-\phi(x)\cdot\psi(y)$ (Sinkhorn). No row's partner is there, but its
-   neighbourhood is; and every row is used equally often, which no nearest neighbour
-   search ensures (hubs).
+   neighbourhood is; and every row is used equally often, so that there are no hubs.
 3. *Learn*: $C = X^\top P Y$, averaged with the rounds before, and its SVD
-   $U \sigma V^\top$ is the new map.
-
-Mutual nearest neighbours stall, because the neighbours of disjoint texts are not pairs
-and the map soon confirms its own mistakes. The average over plans of *fresh* batches
-keeps what all of them say, and the batches' own accidents cancel.
+   $U \sigma V^\top$ is the new map. Over *fresh* batches the accidents of each cancel,
+   while mutual nearest neighbours soon confirm their own mistakes.
 """
 
 from __future__ import annotations
@@ -35,7 +30,8 @@ from .base import Clock, Rows, as_space, check_minima
 from .few_pairs import Pairs, check_pairs, pair_moment, start_with
 from .grow import GrowConfig, grow
 from .linalg import sample_rows, whitening
-from .linear import Learned, LinearTranslator
+from .linear import Fronts, Learned, LinearTranslator
+from .nuisance import without_nuisance
 from .sinkhorn import reduced_precision_matmul, scalings
 
 if TYPE_CHECKING:
@@ -49,9 +45,8 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Phase:
-    """`n_iter` rounds with the same settings: rows a side in a batch, the plan's
-    temperature, the exponent p of the singular values, and the decay of the moving
-    average of cross moments."""
+    """`n_iter` rounds: rows a side in a batch, the plan's temperature, the exponent p
+    of the singular values, and the decay of the moving average of cross moments."""
 
     n_iter: int
     batch_size: int
@@ -80,21 +75,21 @@ STARTS = {
 @dataclass(frozen=True)
 class SelfLearnConfig:
     """Where to start, the phases of self-learning, the shrinkage of the whitening, the
-    Sinkhorn iterations of a plan, and the number of initialisations.
+    Sinkhorn iterations of a plan, the number of initialisations, and whether leading
+    axes that only one side has are looked for and left out (`nuisance`).
 
-    `start` is from "anchors", from the "grown" game (`align.grow`), or from each of
-    them and the "best" kept. A start sometimes leads into a map that is wrong in part
-    and stays so. So all phases but the last run from `n_init` starts of a kind, and the
-    last continues the run whose objective, which needs no pair, is highest.
+    `start` is from "anchors", from the "grown" game (`align.grow`), or from each and
+    the "best" kept. A start may lead into a map that is wrong in part and stays so. So
+    all phases but the last run from `n_init` starts of a kind, and the last continues
+    the run whose objective, which needs no pair, is highest.
 
     A side's covariance is shrunk as if `shrinkage_rows` rows of equal variance in all
-    directions had been seen beside its own n: the ridge is shrinkage_rows / n of the
-    mean variance. It matters most of all: with less, the whitening amplifies directions
-    that the two samples do not share. A plan of the last phase takes 4 bytes for each
-    pair of rows, 1.1 GB. The constants were set while watching scores on MiniLM to
-    Granite, Arctic and MiniLM to WordLlama and back, on the experiments' evaluation
-    texts and, for the last phase and `n_init`, their splits of seeds 0 to 4; no fit
-    sees a pair.
+    directions had been seen beside its own n: with a smaller ridge, shrinkage_rows / n
+    of the mean variance, the whitening amplifies what the two samples do not share. A
+    plan of the last phase takes 4 bytes for each pair of rows, 1.1 GB. Constants were
+    set while watching scores on MiniLM to Granite, Arctic and MiniLM to WordLlama and
+    back, on the experiments' evaluation texts and, for the last phase and `n_init`,
+    their splits of seeds 0 to 4; no fit sees a pair.
     """
 
     anchors: AnchorConfig = field(default_factory=AnchorConfig)
@@ -104,6 +99,7 @@ class SelfLearnConfig:
     n_init: int = 2
     start: Literal["anchors", "grown", "best"] = "anchors"
     grow: GrowConfig = field(default_factory=GrowConfig)
+    drop_nuisance: bool = True
 
     def __post_init__(self) -> None:
         check_minima(self, sinkhorn_iters=1, n_init=1, shrinkage_rows=1e-6)
@@ -113,8 +109,8 @@ class SelfLearnConfig:
 
 @dataclass(frozen=True, eq=False)
 class SharedSubspace:
-    """Shared directions of two whitened spaces: u `(d_s, r)`, v `(d_t, r)`, and the
-    singular values s `(r,)`, falling, which say how strongly they are shared."""
+    """Shared directions of whitened spaces, u `(d_s, r)` and v `(d_t, r)`, and how
+    strongly they are shared: singular values s `(r,)`, falling."""
 
     u: Tensor
     s: Tensor
@@ -140,11 +136,13 @@ class SelfLearn(LinearTranslator):
     """A start, then self-learning by transport between fresh batches; linear."""
 
     name = "selflearn"
+    narrows = True
 
     def __init__(self, config: SelfLearnConfig | None = None) -> None:
         super().__init__()
         self.config = config or SelfLearnConfig()
         self._pairs = check_pairs(((), ()), 0, 0)
+        self._without: dict[str, tuple[int, ...]] = {}
 
     def fit(
         self, source: Rows, target: Rows, *, seed: int = 0, progress: bool = False,
@@ -160,6 +158,13 @@ class SelfLearn(LinearTranslator):
             ((), ()) if pairs is None else pairs, source.n, target.n
         )
         return super().fit(source, target, seed=seed, progress=progress)
+
+    def _fronts(self, x: Tensor, y: Tensor, seed: int) -> Fronts:
+        fronts, self._without = super()._fronts(x, y, seed), {}
+        if self.config.drop_nuisance:
+            fronts, (i, j) = without_nuisance(x, y, fronts, seed)
+            self._without = {"source_without": i, "target_without": j} if i or j else {}
+        return fronts
 
     def _learn(self, x: Tensor, y: Tensor, seed: int, progress: bool) -> Learned:
         c, generator = self.config, Generator().manual_seed(seed)
@@ -183,7 +188,7 @@ class SelfLearn(LinearTranslator):
                 if moment is not None:
                     cross = (shared.u * shared.s) @ shared.v.T
                     shared = SharedSubspace.of(start_with(cross, moment, n_pairs))
-                stages = [clock.stage(start, objective, **detail)]
+                stages = [clock.stage(start, objective, **detail, **self._without)]
                 for k, phase in enumerate(early, 1):
                     shared, objective = self_learn(
                         u, v, shared, phase, c.sinkhorn_iters, generator, bar, moment
@@ -222,8 +227,7 @@ def self_learn(
     """Rounds of project, match, learn on whitened rows `(n, d_s)` and `(m, d_t)`.
 
     `moment` `(d_s, d_t)` is added to each round's cross moment (`few_pairs`). Returns
-    the new shared directions and the objective: the mean over the last round's plan of
-    the features' cosine, tr(P' phi psi').
+    shared directions and the last round's objective, a mean cosine, tr(P' phi psi').
     """
     bar = tqdm(disable=True) if bar is None else bar
     average: Tensor | None = None
@@ -261,10 +265,10 @@ def disattenuated_strengths(
     r"""How strongly each direction is shared `(r,)`, corrected for what plans lose.
 
     A plan joins neighbours, not pairs, and so every $\sigma$ comes out too small, most
-    in directions in which neighbours differ. How much is lost shows within one side,
-    where the truth is 1: $r_x$ is what a plan among the rows of x (none with itself)
-    finds in a direction. As with two noisy measurements (Spearman 1904, the correction
-    for attenuation) the strength is $\sigma / \sqrt{r_x r_y}$, here with largest 1.
+    where neighbours differ. How much is lost shows within one side, where the truth is
+    1: $r_x$ is what a plan among the rows of x (none with itself) finds. As with two
+    noisy measurements (Spearman 1904, the correction for attenuation) the strength is
+    $\sigma / \sqrt{r_x r_y}$, here with largest 1.
     """
     weight = shared.weights(phase.singular_value_exponent)
     lost = torch.ones_like(shared.s)
@@ -288,10 +292,9 @@ def translation_matrix(
     r"""The map to the target's coordinates, $W = C_x^{-1/2}\, U \rho V^\top$.
 
     $\rho$ is `strengths`, where known, else $\sigma^{0.3}$, which gives weak directions
-    back some of the weight that anchors and plans take from them. The target's own
-    whitening is not undone: its few large directions would dominate, and a map learned
-    without pairs is less certain than `paired.Whitened`, which undoes half. Ranks are
-    better so, at some cost in cosine.
+    back some of what anchors and plans take from them. The target's whitening is not
+    undone (`paired.Whitened`, more certain of its map, undoes half): its few large
+    directions would dominate. Ranks are better so, at some cost in cosine.
     """
     rho = shared.s**0.3 if strengths is None else strengths
     return white_x @ (shared.u * rho) @ shared.v.T

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ import v2v_lite as v2v
 
 from . import base, unseen
 from .known import PairFiles, with_pairs
+from .methods import Start, expected_time, made, remarks
 
 __all__ = ["Align", "Diagnose", "Fit", "Score", "Translate", "best_of"]
 
@@ -99,38 +101,29 @@ class Align(Fit):
     # Ours (selflearn), another method (mini, vec2vec, consensus, gw, gw-entropic,
     # sinkhorn, emd, hungarian), or a baseline (identity, mean, random).
     method: str = "selflearn"
-    # Where selflearn starts: anchors, the grown game (chapter 12), or the best of both
-    # by its objective, which takes twice the time.
-    start: Literal["anchors", "grown", "best"] = "anchors"
+    # Where selflearn starts: the best, by its objective, of anchors and the grown game
+    # (chapter 12), or two draws of one of them.
+    start: Start = "best"
     # For selflearn, known pairs: two files, row i of both the same text. Their rows are
     # fitted with the others.
     pairs: PairFiles = None
 
     def run(self) -> base.Result:
         base.at_least_one(seeds=self.seeds)
-        method, out = unpaired_method(self.method), self.folder(self.out)
-        options, sides = self.options(), self.sides()
+        made(self.method, self.start)  # wrong words are said before the work
+        out, sides = self.folder(self.out), self.sides()
         with v2v.spaces.locked(out):
-            return self._fit(method, options, out, sides)
+            return self._fit(out, sides)
 
-    def _fit(
-        self, method: type[v2v.align.Translator], options: tuple[Any, ...], out: Path,
-        sides: list[v2v.spaces.Space],
-    ) -> base.Result:  # fmt: skip
+    def _fit(self, out: Path, sides: list[v2v.spaces.Space]) -> base.Result:
         pair, fitted = self.pair(*sides[:2]), sides[:2]
         self.keep_results(out, pair)
         known: dict[str, Any] = {}
         if self.pairs is not None:
-            if method is not v2v.align.SelfLearn:
+            if self.method != "selflearn":
                 raise base.UsageError(f"--pairs: {self.method} learns from none")
             sides[:2], known["pairs"] = with_pairs(sides[:2], self.pairs)
-        sides = [base.to_device(side, self.device) for side in sides]
-        models = []
-        for seed in range(self.seed, self.seed + self.seeds):
-            base.echo(f"fitting {self.method}, seed {seed}")
-            model = method(*options)
-            model.fit(*sides[:2], seed=seed, progress=base.interactive(), **known)
-            models.append(model)
+        sides, models = base.on_device(sides, self.device, partial(self._fits, **known))
         models[0].save(out)  # an interrupted diagnosis must not cost the fit
         unseen.keep_rows(out, (self.source, self.target), *fitted)
         best, found = best_of(models, *sides[2:])
@@ -145,14 +138,20 @@ class Align(Fit):
         v2v.spaces.write_json(out / DIAGNOSIS, base.to_jsonable(result.data))
         return result
 
-    def options(self) -> tuple[Any, ...]:
-        """What the method is made with."""
-        if self.start == Align.start:
-            return ()
-        if self.method != "selflearn":
-            fact = f"--start {self.start} is an option of selflearn"
-            raise base.UsageError(f"{fact}, not of {self.method}; leave it out")
-        return (v2v.align.SelfLearnConfig(start=self.start),)
+    def _fits(
+        self, sides: list[v2v.spaces.Space], **known: Any
+    ) -> tuple[list[v2v.spaces.Space], list[v2v.align.Translator]]:
+        """The sides, on the device, and a translator of each seed."""
+        models = []
+        for seed in range(self.seed, self.seed + self.seeds):
+            model = made(self.method, self.start)
+            length = expected_time(model, *sides[:2])
+            base.echo(f"fitting {self.method}, seed {seed}{length}")
+            model.fit(*sides[:2], seed=seed, progress=base.interactive(), **known)
+            for line in remarks(model):
+                base.echo(line)
+            models.append(model)
+        return sides, models
 
 
 @dataclass(frozen=True)
@@ -253,16 +252,6 @@ class Diagnose(base.Command):
         bar = base.interactive()
         found = v2v.align.diagnose(model, *sides, other_seeds=others, progress=bar)
         return base.Result(asdict(found), [found.line()])
-
-
-def unpaired_method(name: str) -> type[v2v.align.Translator]:
-    """The method of that name; UsageError for one that needs pairs or is unknown."""
-    methods = {n: v2v.align.METHODS[n] for n in sorted(v2v.align.METHODS)}
-    methods.pop("linear")  # a map that is given is not learned
-    choices = [n for n in methods if not methods[n].paired]
-    if name not in choices:
-        raise base.UsageError(f"no method {name!r}; choose {', '.join(choices)}")
-    return methods[name]
 
 
 def best_of(

@@ -38,6 +38,11 @@ NAMES = {kind.__name__.lower() for kind in COMMANDS}
 NAMES |= {"train", "attributes", "inversion", "show", "make"}
 OLD_WORDS = {"bench": "`make bench NAME=...`, in a checkout",
              "--rivals": "--other-seeds"}  # fmt: skip
+# What torch says of a full memory, and what then lowers a command's need.
+NO_MEMORY = "out of memory|can't allocate memory|not enough memory"
+LESS = dict.fromkeys(("align", "diagnose"), "give fewer rows by --n-train")
+LESS |= {"train": "lower --optim.batch-size, or --n-train, or give fewer --seeds",
+         "rehearse": "give fewer --rows", "score": "draw fewer by --pool"}  # fmt: skip
 TRAIN = "Train vec2vec between two spaces without any pair."
 
 
@@ -59,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except BrokenPipeError:  # `v2v ... | head` has seen enough
             return 0
         except Exception as error:
-            line = _in_one_line(error)
+            line = _in_one_line(error, words[0] if words else "")
             if line is None or "--debug" in words:
                 raise
             echo(f"v2v: {line}")
@@ -113,8 +118,11 @@ def _explained(box: str, words: Sequence[str]) -> str:
     return f"{text}; see `{' '.join(['v2v', *named])} --help`"
 
 
-def _in_one_line(error: Exception) -> str | None:
-    """The line for an error that the input or the machine caused, None for our own."""
+def _in_one_line(error: Exception, name: str = "") -> str | None:
+    """The line for an error that the input or the machine caused, None for our own.
+
+    `name` is the command's.
+    """
     from ..spaces.files import DataError
 
     text = " ".join(str(error).split()) or type(error).__name__
@@ -126,6 +134,12 @@ def _in_one_line(error: Exception) -> str | None:
         return None if ours else f"{text}; `{advice(name)}` brings it"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else text
-    if isinstance(error, MemoryError) or "can't allocate memory" in text:
-        return "out of memory; give fewer rows, for example by --n-train"
+    if isinstance(error, MemoryError) or re.search(NO_MEMORY, text):
+        size = re.search(r"allocate ([\d.]+) ?(bytes|[KMGT]i?B)", text)
+        need = f": {_readable(*size.groups())} more are needed at once" if size else ""
+        return f"out of memory{need}; {LESS.get(name, 'give fewer rows')}"
     return None
+
+
+def _readable(number: str, unit: str) -> str:
+    return f"{float(number) / 2**30:.1f} GiB" if unit == "bytes" else f"{number} {unit}"

@@ -13,11 +13,11 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO, cast
+from typing import Annotated, Any, Literal, TextIO, TypeVar, cast
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
@@ -25,6 +25,7 @@ import v2v_lite as v2v
 
 __all__ = ["Command", "Result", "UsageError", "emit", "safe_streams"]
 
+T = TypeVar("T")
 Part = Literal["all", "train", "eval"]
 Device = Literal["auto", "cpu", "cuda"]
 Flag = Annotated[bool, FlagCreatePairsOff, arg(help_behavior_hint="")]
@@ -87,6 +88,23 @@ def to_device(space: v2v.spaces.Space, device: Device) -> v2v.spaces.Space:
     if device == "cuda" and not gpu:
         raise UsageError("device 'cuda': torch finds no GPU here; use --device cpu")
     return space.to("cuda" if gpu and device != "cpu" else "cpu")
+
+
+def on_device(
+    spaces: Sequence[v2v.spaces.Space], device: Device, work: Callable[..., T]
+) -> T:
+    """`work` on the spaces, moved to `device`. Where "auto" took a GPU and its memory
+    was too small, once more on the CPU."""
+    import torch
+
+    try:
+        return work([to_device(space, device) for space in spaces])
+    except RuntimeError as error:
+        gpu = device == "auto" and torch.cuda.is_available()
+        if not gpu or "out of memory" not in str(error):
+            raise
+    echo("the GPU's memory is too small for this; again on the CPU")
+    return work([to_device(space, "cpu") for space in spaces])
 
 
 def file_of(word: str | Path) -> Path:

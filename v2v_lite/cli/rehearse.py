@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import v2v_lite as v2v
 
 from . import base
-from .align import unpaired_method
+from .methods import made
 
 __all__ = ["Rehearse"]
 
@@ -38,7 +38,7 @@ class Rehearse(base.Command):
 
     def run(self) -> base.Result:
         base.at_least_one(rows=self.rows, target_rows=self.target_rows)
-        unpaired_method(self.method)  # which names the wrong one
+        made(self.method)  # which names the wrong one
         names, bundled = self.known, v2v.spaces.NAMES
         if not names and self.target not in bundled:
             mend = "encode the texts of its rows with another encoder (`v2v encode`)"
@@ -63,7 +63,7 @@ class Rehearse(base.Command):
             source, target, n_eval, self.seed, max(sizes) if sizes else None
         )
         sides = [
-            base.to_device(side.take(slice(k)).with_mean(), self.device)
+            side.take(slice(k)).with_mean()
             for side, k in (
                 (split.source, self.rows),
                 (split.target, self.target_rows or self.rows),
@@ -72,10 +72,13 @@ class Rehearse(base.Command):
         base.echo(f"rehearsing {name} as the unknown: {sides[0].n:,} and "
                   f"{sides[1].n:,} rows of other texts")  # fmt: skip
         bar = base.interactive()
-        model = unpaired_method(self.method)()
-        model.fit(*sides, seed=self.seed, progress=bar)
+
+        def fitted(sides: list[v2v.spaces.Space]) -> v2v.align.Translator:
+            return made(self.method).fit(*sides, seed=self.seed, progress=bar)
+
+        model = base.on_device(sides, self.device, fitted)
         unseen = (
-            space.with_mean(side.mean.cpu())
+            space.with_mean(side.mean)
             for space, side in zip(split.unseen(), sides, strict=True)
         )
         diagnosis = v2v.align.diagnose(model, *unseen, progress=bar)

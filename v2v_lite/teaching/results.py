@@ -31,9 +31,9 @@ __all__ = [
 FORMAT = "v2v-result-2"
 #: The results that the experiments write.
 NAMES = (
-    "ablations", "align", "geometry", "gpu", "growth", "import", "inversion", "judges",
-    "losses", "nonlinear", "ours_ablation", "platonic", "privacy", "similarity", "step",
-    "success", "vec2vec",
+    "ablations", "align", "fit", "geometry", "gpu", "growth", "import", "inversion",
+    "judges", "losses", "nonlinear", "ours_ablation", "platonic", "privacy",
+    "similarity", "step", "success", "vec2vec",
 )  # fmt: skip
 LIBRARY = Path(__file__).resolve().parents[1]
 BOOK = LIBRARY.parent / "book"  # absent beside an installed wheel
