@@ -203,6 +203,8 @@ def cleaned(text: str) -> str:
                   r"\1", text)  # fmt: skip
     text = re.sub(r'<summary>(\s*<span class="toctree-toggle")',
                   r'<summary aria-label="pages below this one">\1', text)  # fmt: skip
+    # Signatures of several lines are lists of definitions that define nothing.
+    text = re.sub(r"<dl>(\s*<dd>)", r'<dl role="presentation">\1', text)
     same = f"<title>{TITLE} &#8212; {TITLE}</title>"
     return text.replace(same, f"<title>{TITLE}: a textbook that runs</title>")
 
