@@ -182,7 +182,7 @@ def test_ours_runs_from_files(v2v, files, monkeypatch, capsys):
 
     few = AnchorConfig(n_runs=4, n_clusters=8, n_init=3, n_restarts=2)
     small = SelfLearnConfig(few, phases=(Phase(2, 256, 0.05, 1.0, 0.0),))
-    monkeypatch.setattr("v2v_lite.align.selflearn.SelfLearnConfig", lambda **_: small)
+    monkeypatch.setattr("v2v_lite.align.SelfLearnConfig", lambda **_: small)
     both = files / "source.safetensors", files / "target.safetensors"
     v2v("align", *both, "--out", "m")
     out = capsys.readouterr().out.strip().splitlines()

@@ -124,7 +124,8 @@ def test_pairs_by_the_command_line(v2v, fails, capsys, monkeypatch, tmp_path):
 
     fit_of = SelfLearn.fit
     monkeypatch.setattr(SelfLearn, "fit", fit)
-    tiny = SelfLearnConfig(AnchorConfig(2, 500, 4, n_init=4, vote_rounds=0), phases=())
+    anchors = AnchorConfig(2, 500, 4, n_init=4, vote_rounds=0)
+    tiny = SelfLearnConfig(anchors, TINY.phases[:1])
     monkeypatch.setattr("v2v_lite.align.SelfLearnConfig", lambda **_: tiny)
     v2v("align", a, b, "--out", "m", "--pairs", pa, pb, "--json")
     assert json.loads(capsys.readouterr().out)["method"] == "selflearn"

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from v2v_lite.align import SelfLearnConfig, Translator, Whitened
+from v2v_lite.align import Phase, SelfLearnConfig, Translator, Whitened
 from v2v_lite.align.anchors import AnchorConfig
 from v2v_lite.cli import main
 from v2v_lite.spaces import Space
 
 PAGE = Path(__file__).resolve().parent.parent / "book" / "stores.md"
-TINY = SelfLearnConfig(AnchorConfig(2, 500, 4, n_init=4, vote_rounds=0), phases=())
+PHASE = Phase(1, 300, 0.05, singular_value_exponent=1, ema_decay=0.3)
+TINY = SelfLearnConfig(AnchorConfig(2, 500, 4, n_init=4, vote_rounds=0), (PHASE,))
 RUN = re.compile(r"^```(python|bash)\n(.*?)^```", re.M | re.S)
 
 

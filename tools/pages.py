@@ -179,6 +179,8 @@ def icons(static: Path, used: str) -> str:
 
 def cleaned(text: str) -> str:
     """A page without what it does not need, and with names that a reader hears."""
+    text = re.sub(r'\s*<script type="text/x-thebe-config">.*?</script>', "", text,
+                  flags=re.S)  # fmt: skip
     text = re.sub(r'\s*<script src="[^"]*fontawesome[^"]*"></script>', "", text)
     text = re.sub(r'\s*<link rel="preload" as="font"[^>]*fontawesome[^>]*>', "", text)
     text = re.sub(
@@ -194,11 +196,15 @@ def cleaned(text: str) -> str:
         text = text[: kept.end()] + rest
     text = text.replace('<div role="list" class="citation-list">',
                         '<div class="citation-list">')  # fmt: skip
-    scrolls = 'tabindex="0" role="region" aria-label="table"'
+    scrolls = 'tabindex="0" role="group" aria-label="table"'
     text = re.sub(r'(<div class="pst-scrollable-table-container")>',
                   rf"\1 {scrolls}>", text)  # fmt: skip
     text = re.sub(r'(<button class="btn search-button-field[^>]*) aria-label="Search"',
                   r"\1", text)  # fmt: skip
+    text = re.sub(r'<summary>(\s*<span class="toctree-toggle")',
+                  r'<summary aria-label="pages below this one">\1', text)  # fmt: skip
+    # Signatures of several lines are lists of definitions that define nothing.
+    text = re.sub(r"<dl>(\s*<dd>)", r'<dl role="presentation">\1', text)
     same = f"<title>{TITLE} &#8212; {TITLE}</title>"
     return text.replace(same, f"<title>{TITLE}: a textbook that runs</title>")
 

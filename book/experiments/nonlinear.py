@@ -55,7 +55,7 @@ class Plan:
 
     others: tuple[str, ...] = ("minilm", "granite", "arctic")
     hub: str = "wordllama"
-    seeds: int = 2
+    seeds: int = 3
     n_train: int = 16_384
     hidden: int = 256
     steps: int = 60

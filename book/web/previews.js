@@ -1,6 +1,5 @@
 // Beside a link to an equation, figure, citation or term: what it leads to.
 (() => {
-  const KINDS = /^(equation-|fig-|term-|id\d+$)/;
   let box = null;
   let asked = null;
   // A script, not a request: it can be read from a file too.
@@ -22,7 +21,8 @@
       copy.querySelectorAll("img").forEach((img) => { img.loading = "eager"; });
       return copy.innerHTML;
     }
-    if (!KINDS.test(place) && !/glossary|bibliography/.test(link.pathname)) return null;
+    const cited = /bibliography/.test(link.pathname) && /^id\d+$/.test(place);
+    if (!cited && !/^(equation|term)-/.test(place)) return null;
     return (await data(document.documentElement.dataset.content_root))[place] ?? null;
   };
   const show = async (link) => {

@@ -17,6 +17,8 @@ from . import base, slots, unseen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import Tensor
+
 __all__ = ["Attack", "Attributes", "Defend", "Inversion"]
 
 QUERIES = 500  # rows of a defended database that its recall is measured with

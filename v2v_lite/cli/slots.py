@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from tyro.conf import arg
 
@@ -15,32 +15,26 @@ from . import base, unseen
 __all__ = ["Fingerprint", "Questionnaire"]
 
 Known = Annotated[tuple[str, ...], arg(metavar="NAME=FILE", help_behavior_hint="")]
+LINE = {"text": str, "values": list}
 
 
 def own_answers(own: str, slot: str) -> tuple[list[str], list[tuple[str, ...]]]:
     """Own texts and their values: a bundled set, or a .jsonl of {"text", "values"}."""
-    from ..privacy.questionnaire import SLOTS
-    from ..spaces.documents import SETS
-    from ..spaces.files import parse_json
-    from ..spaces.headers import check_header
-    from ..spaces.texts import read_lines
+    from ..spaces import documents, files, headers, texts
 
-    if own in SETS:
-        if slot not in SLOTS:
-            raise base.UsageError(f"no slot {slot!r}; there are {', '.join(SLOTS)}")
-        rows = v2v.spaces.load_documents(own, "public").rows
-        return [d.text for d in rows], [SLOTS[slot](d) for d in rows]
-    texts, values = [], []
-    for number, line in read_lines(Path(own)):
-        where = f"{own}, line {number}"
-        entry = check_header(
-            parse_json(line, where), {"text": str, "values": list}, where
-        )
-        texts.append(entry["text"])
-        values.append(tuple(map(str, entry["values"])))
-    if not texts:
+    if own in documents.SETS:
+        known = v2v.privacy.SLOTS
+        if slot not in known:
+            raise base.UsageError(f"no slot {slot!r}; there are {', '.join(known)}")
+        rows = documents.load_documents(own, "public").rows
+        return [d.text for d in rows], [known[slot](d) for d in rows]
+    entries = [
+        headers.check_header(files.parse_json(line, own), LINE, f"{own}, line {number}")
+        for number, line in texts.read_lines(Path(own))
+    ]
+    if not entries:
         raise base.UsageError(f"{own}: no own texts; give some with their values")
-    return texts, values
+    return [e["text"] for e in entries], [tuple(map(str, e["values"])) for e in entries]
 
 
 @dataclass(frozen=True)
@@ -62,8 +56,7 @@ class Questionnaire(base.Command):
     out: base.OptionalPath = None
 
     def run(self) -> base.Result:
-        from .. import privacy
-        from .attack import bundled_documents
+        from .. import privacy, spaces
 
         base.at_least_one(top=self.top)
         if self.out:
@@ -72,40 +65,37 @@ class Questionnaire(base.Command):
         if not isinstance(model, v2v.align.LinearTranslator):
             raise base.UsageError(f"{self.translator}: not linear; use `v2v align`")
         texts, values = own_answers(self.own, self.slot)
-        documents = bundled_documents(self.vectors, "private")
-        if documents:
-            rows = v2v.spaces.document_space(documents, model.source_name)
+        private = None
+        if self.vectors in spaces.documents.SETS:
+            private = spaces.load_documents(self.vectors, "private")
+            rows = spaces.document_space(private, model.source_name)
         else:
-            rows = v2v.spaces.resolve(self.vectors)
+            rows = spaces.resolve(self.vectors)
         unseen.warn_of(model, rows)
-        own = v2v.spaces.encode(texts, model.target_name, progress=False)
+        own = spaces.encode(texts, model.target_name, progress=False)
         asker = privacy.Questionnaire.fit(own, values, k=self.top)
         z = privacy.recentre_translator(model, rows, own).translate(rows)
         answers, p = asker.answers(z, self.top), asker.probabilities(z)
-        best = p.topk(min(self.top, len(asker.values)), dim=1).values.tolist()
+        best = p.topk(len(answers[0]), dim=1).values.tolist()
         table = [
-            [{"value": v, "p": round(q, 4)} for v, q in zip(*row, strict=True)]
+            [{"value": v, "p": q} for v, q in zip(*row, strict=True)]
             for row in zip(answers, best, strict=True)
         ]
-        result: dict[str, Any] = {"rows": rows.n, "slot": self.slot, "answers": table}
+        result: dict = {"rows": rows.n, "slot": self.slot, "answers": table}
         lines = [f"{rows.n:,} rows, {self.slot}: {len(asker.values)} values known"]
-        lines += [
-            "  " + ", ".join(f"{one['value']} {one['p']:.2f}" for one in row)
-            for row in table[:10]
-        ]
-        if documents and self.slot in privacy.SLOTS:
-            slot = privacy.SLOTS[self.slot]
-            texts = ["\n".join(row) for row in answers]
-            scored = privacy.text_leakage(
-                texts, range(rows.n), documents.rows, privacy.values_found(slot)
-            )
-            result["scored"] = asdict(scored)
+        for row in table[:10]:
+            lines.append("  " + ", ".join(f"{v['value']} {v['p']:.2f}" for v in row))
+        if private and self.slot in privacy.SLOTS:
+            measure = privacy.values_found(privacy.SLOTS[self.slot])
+            said = ["\n".join(row) for row in answers]
+            found = privacy.text_leakage(said, range(rows.n), private.rows, measure)
+            result["scored"] = asdict(found)
             lines.append(
-                f"found {scored.own} of {scored.n} texts' values; the same answers for "
-                f"others of the label {scored.control}; gain {scored.gain}"
+                f"found {found.own} of {found.n} texts' values; the same answers for "
+                f"others of the label {found.control}; gain {found.gain}"
             )
         if self.out:
-            v2v.spaces.write_json(self.out, base.to_jsonable(table))
+            spaces.write_json(self.out, base.to_jsonable(table))
             lines.append(f"{self.out}: answers for each row")
         return base.Result(result, lines)
 
@@ -123,19 +113,16 @@ class Fingerprint(base.Command):
         from ..privacy import fingerprint
 
         rows = v2v.spaces.resolve(self.vectors)
-        known = {}
-        for name in v2v.spaces.NAMES:
-            known[name] = fingerprint.Fingerprint.of(v2v.spaces.load(name, "train"))
+        files = [(n, v2v.spaces.load(n, "train")) for n in v2v.spaces.NAMES]
         for word in self.known:
-            name, equals, file = word.partition("=")
-            if not (name and equals and file):
+            name, _, file = word.partition("=")
+            if not (name and file):
                 raise base.UsageError(f"known = {word!r}; give NAME=FILE")
-            known[name] = fingerprint.Fingerprint.of(v2v.spaces.resolve(file))
+            files.append((name, v2v.spaces.resolve(file)))
+        known = {name: fingerprint.Fingerprint.of(space) for name, space in files}
         found = fingerprint.name_encoder(rows, known)
-        seen = fingerprint.traits(rows.vectors)
-        data = {"encoder": found.name, "distances": found.distances, "traits": seen}
+        data: dict = {"encoder": found.name, "distances": found.distances}
+        data["traits"] = fingerprint.traits(rows.vectors)
         lines = [f"{rows.n:,} rows: {found.name}"]
-        lines += [
-            f"  {name:<12} distance {far:.2f}" for name, far in found.distances.items()
-        ]
+        lines += [f"  {n:<12} distance {far:.2f}" for n, far in found.distances.items()]
         return base.Result(data, lines)

@@ -222,7 +222,7 @@ class CausalLM:
 
     Its words are its tokens: row i + 1 is token i, row END its end of text. `prompt`
     stands before every text. Without a word table a search encodes every candidate, so
-    this is the stronger and slower proposal; it may also judge another's whole texts. A
+    this is the stronger and slower proposal; it may judge another's whole texts, too. A
     .gguf file needs the package `gguf`. DataError when the model cannot be loaded.
     """
 
@@ -256,8 +256,8 @@ class CausalLM:
 
     @torch.no_grad()
     def log_probs(self, prefixes: Sequence[Sequence[int]]) -> Tensor:
-        """`(b, V)` log-probabilities of every token; the prefixes are of one length, and
-        those that go on from the last call's cost one token each."""
+        """`(b, V)` log-probabilities of every token; the prefixes are of one length.
+        Those that go on from the last call's cost one token each."""
         lines = [tuple(prefix) for prefix in prefixes]
         at = [self._kept.get(line[:-1], -1) for line in lines] if lines[0] else [-1]
         if min(at) >= 0:
