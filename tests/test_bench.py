@@ -184,6 +184,21 @@ def test_a_recheck_of_other_data_is_refused(folder, capsys):
     assert "the data have changed" in capsys.readouterr().err
 
 
+def test_a_recheck_of_data_with_a_few_other_texts_keeps_what_was_said(
+    folder, monkeypatch
+):
+    path = run.write("align", {}, folder)
+    found = json.loads(path.read_text())
+    found["stamp"]["data"] = "other"
+    path.write_text(json.dumps(found))
+    words = ["align", "--recheck", "--data-changed", "two names"]
+    monkeypatch.setattr(align, "recheck", lambda table, work: two(0.5, 0.9))
+    assert run.main(words) == 1 and json.loads(path.read_text()) == found
+    monkeypatch.setattr(align, "recheck", lambda table, work: two(0.5, 0.505))
+    assert run.main(words) == 0 and results.stale("align") == ""
+    assert json.loads(path.read_text())["recheck"]["data_changed"] == "two names"
+
+
 def test_a_recheck_wants_the_same_numbers_on_both_sides():
     with pytest.raises(ValueError, match="differ"):
         Recheck("a row", {"a": 1.0}, {"b": 1.0}, {"a": 1.0}, "")
