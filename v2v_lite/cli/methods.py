@@ -54,8 +54,13 @@ def expected_time(
     if not isinstance(model, v2v.align.SelfLearn) or source.vectors.is_cuda:
         return ""
     *early, last = (
-        phase.n_iter * min(phase.batch_size, source.n) * min(phase.batch_size, target.n)
-        for phase in model.config.phases
+        0,
+        *(  # no phases at all take no time
+            phase.n_iter
+            * min(phase.batch_size, source.n)
+            * min(phase.batch_size, target.n)
+            for phase in model.config.phases
+        ),
     )
     width = min(source.d, target.d, v2v.align.linalg.WIDE)
     probe = torch.ones(1024, 1024)
