@@ -68,7 +68,10 @@ def test_help_lists_the_commands_and_does_not_import_torch():
         ((), "Expected one of {demo, align"),
         (("alig",), "Unrecognized options: alig; see `v2v --help`"),
         (("align", "minilm"), "TARGET"),
-        (("attack",), "{attributes, inversion}; see `v2v attack --help`"),
+        (
+            ("attack",),
+            "inversion, questionnaire, fingerprint}; see `v2v attack --help`",
+        ),
         (("attack", "inversion"), "VECTORS"),
         (("attack", "attributes", "a", "--translator", "m"), "'translator'."),
         (("align", "a", "b", "--methode", "x"), "perhaps --method; see `v2v align"),

@@ -56,6 +56,7 @@ def test_paper_is_the_released_network_and_optimiser_with_the_printed_losses():
     game = replace(RELEASED.adversarial, game="vanilla", latent="both")
     assert PAPER.adversarial == game
     used = {k: v for k, v in asdict(PAPER.loss).items() if type(v) is float and v}
+    assert used.pop("paired_weight") == 1.0  # counts where pairs are given
     assert used == dict.fromkeys(
         (
             "reconstruction_weight",
