@@ -71,7 +71,7 @@ def test_paper_is_the_released_network_and_optimiser_with_the_printed_losses():
 
 
 def test_ours_starts_at_a_given_map_and_is_well_posed():
-    assert OURS.centred and OURS.init == "anchors"
+    assert OURS.centred and OURS.init == "grown"
     assert OURS.net.linear_adapters and OURS.net.identity_backbone
     assert OURS.loss.vsp == "self" and not OURS.loss.cycle_stop_gradient
     assert OURS.loss.cycle_weight > 0 and OURS.loss.vsp_weight > 0

@@ -89,7 +89,7 @@ def test_without_focus_judges_see_the_rows():
 def test_maps_of_real_anchors_differ_by_seed_and_are_better_than_chance():
     split = unpaired(load("minilm"), load("granite"), seed=0, n_train=3000)
     spaces = {"s": split.source, "t": split.target}
-    preset = replace(OURS, anchor_runs=4)
+    preset = replace(OURS, anchor_runs=4, init="anchors")
     stats = {name: SpaceStats.of(space, preset) for name, space in spaces.items()}
     whitenings = {name: one.whitening for name, one in stats.items()}
     maps = initial_maps(spaces, whitenings, preset, (0, 1), False)["s", "t"]
@@ -113,7 +113,7 @@ def test_of_several_draws_the_one_that_covaries_most(cloud, monkeypatch):
     left = iter(drawn)
     monkeypatch.setattr(maps_module, "find_anchors", lambda *_: Drawn(next(left)))
     spaces = {"s": cloud(d=2), "t": cloud(d=2, seed=1)}
-    preset = replace(OURS, anchor_draws=2)
+    preset = replace(OURS, anchor_draws=2, init="anchors")
     stats = {name: SpaceStats.of(space, preset) for name, space in spaces.items()}
     whitenings = {name: one.whitening for name, one in stats.items()}
     (found,) = initial_maps(spaces, whitenings, preset, (0,), False)["s", "t"]

@@ -1,9 +1,10 @@
 """What the OURS preset adds to its initial map, seed by seed.
 
-Two parts. `coarse`: MiniLM to Granite from coarse anchors, many seeds, each compared
+Three parts. `coarse`: MiniLM to Granite from coarse anchors, many seeds, each compared
 with the same initial map trained without an adversarial loss; the initial map itself is
-what a learning rate of 0 leaves. `full`: every ordered pair from the full unpaired
-alignment, and whether the unsupervised score keeps the trained nets or the initial map.
+what a learning rate of 0 leaves. `grown`: the same from the grown game, as the preset
+has it. `full`: every ordered pair from the full unpaired alignment, and whether the
+unsupervised score keeps the trained nets or the initial map.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from .store import Store, Task
 from .workers import run_all
 
 DATASETS = ("wiki",)
-PARTS = ("coarse", "full")
+PARTS = ("coarse", "grown", "full")
+STARTS = {"coarse": "anchors", "grown": "grown", "full": "selflearn"}  # a part's start
 VARIANTS = ("ours", "without adversary")
 KEYS = ("top1", "rank")
 #: OURS from the full alignment: singular values kept in the output transform and in
@@ -57,14 +59,18 @@ class Plan:
     pairs: tuple[tuple[str, str], ...] = tuple(permutations(NAMES, 2))
     full_seeds: int = 1
     n_train: int = 16_384
-    steps: int = OURS.optim.steps
+    steps: int = 2_000
+    grown_seeds: int = 16
+    grown_steps: int = OURS.optim.steps
+    grown_controls: int = 4  # of these seeds, without an adversarial loss
     control_steps: int = 250  # nothing moves after the first
     full_steps: int = REFINE.optim.steps
 
 
 FULL = Plan()
 QUICK = Plan(seeds=2, pairs=(("minilm", "granite"),), n_train=2500, steps=20,
-             control_steps=20, full_steps=10)  # fmt: skip
+             grown_seeds=2, grown_steps=20, grown_controls=1, control_steps=20,
+             full_steps=10)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,13 +88,13 @@ class Trial(Task):
 
     @property
     def preset(self) -> Preset:
-        """OURS or REFINE with this trial's length, with an adversary or without."""
+        """OURS or REFINE from this trial's start and with its length and losses."""
         base = REFINE if self.start == REFINE.init else OURS
         loss = base.loss
         if self.variant != "ours":
             loss = replace(loss, adv_weight=0.0)
         optim = replace(base.optim, steps=self.steps)
-        return replace(base, optim=optim, loss=loss)
+        return replace(base, init=self.start, optim=optim, loss=loss)
 
     def train(self, report: Callable[[dict], dict]) -> Any:
         """Train on the CPU; `report` is called with the numbers of each evaluation."""
@@ -131,28 +137,29 @@ def measure(
     for part in parts:
         run_all(_trials(part, plan), store, jobs, part)
     table, missing = {"n_train": plan.n_train, "steps": plan.steps}, []
-    table |= {"control_steps": plan.control_steps}
+    table |= {"grown_steps": plan.grown_steps, "control_steps": plan.control_steps}
     table |= {"full_steps": plan.full_steps, "full_lr": REFINE.optim.lr}
     for part in PARTS:
         rows = {trial: store.get(trial) for trial in _trials(part, plan)}
         if None in rows.values():
             missing.append(part)
         else:
-            table[part] = _coarse(rows) if part == "coarse" else [*rows.values()]
+            table[part] = [*rows.values()] if part == "full" else _summaries(rows)
     return table, missing
 
 
 def lines(table: dict) -> list[str]:
     """The table as text."""
     text = []
-    for name, found in table.get("coarse", {}).items():
-        if name != "runs":
-            s = found["top1"]
-            text.append(
-                f"{name:17} {found['seeds']} seeds, top-1 {s['median']:.3f} "
-                f"({s['min']:.3f} to {s['max']:.3f}), "
-                f"rank {found['rank']['median']:.1f}"
-            )
+    for part in PARTS[:2]:
+        for name, found in table.get(part, {}).items():
+            if name != "runs":
+                s = found["top1"]
+                text.append(
+                    f"{part:7} {name:17} {found['seeds']} seeds, top-1 "
+                    f"{s['median']:.3f} ({s['min']:.3f} to {s['max']:.3f}), "
+                    f"rank {found['rank']['median']:.1f}"
+                )
     for row in table.get("full", ()):
         text.append(
             f"{row['source']} to {row['target']}: "
@@ -163,22 +170,27 @@ def lines(table: dict) -> list[str]:
 
 
 def _trials(part: str, plan: Plan) -> list[Trial]:
-    size = plan.n_train
-    if part == "coarse":
-        lengths = {VARIANTS[0]: plan.steps, VARIANTS[1]: plan.control_steps}
+    size, start = plan.n_train, STARTS[part]
+    if part == "full":
         return [
-            Trial(*plan.pair, seed, variant, OURS.init, size, steps)
-            for seed in range(plan.seeds)
-            for variant, steps in lengths.items()
+            Trial(*pair, seed, "ours", start, size, plan.full_steps)
+            for pair in plan.pairs
+            for seed in range(plan.full_seeds)
         ]
+    seeds, controls, steps = plan.seeds, plan.seeds, plan.steps
+    if part == "grown":
+        seeds, controls = plan.grown_seeds, plan.grown_controls
+        steps = plan.grown_steps
+    lengths = {VARIANTS[0]: steps, VARIANTS[1]: plan.control_steps}
     return [
-        Trial(*pair, seed, "ours", REFINE.init, size, plan.full_steps)
-        for pair in plan.pairs
-        for seed in range(plan.full_seeds)
+        Trial(*plan.pair, seed, variant, start, size, length)
+        for seed in range(seeds)
+        for variant, length in lengths.items()
+        if variant == VARIANTS[0] or seed < controls
     ]
 
 
-def _coarse(rows: dict[Trial, dict]) -> dict:
+def _summaries(rows: dict[Trial, dict]) -> dict:
     """Summaries of the initial map, without an adversarial loss, and of OURS."""
 
     def of(variant: str, when: str) -> dict:
@@ -207,33 +219,33 @@ class Enough(Exception):
 
 
 def recheck(table: dict, work: Path) -> Recheck:
-    """Seed 0 of the coarse part, from its initial map to the first evaluation."""
-    runs = [run for run in table["coarse"]["runs"] if run["variant"] == "ours"]
-    stored, plan = runs[0], replace(FULL, n_train=table["n_train"])
-    trial = _trials("coarse", plan)[0]
+    """Seed 0: the initial map from anchors; the grown one, and the first evaluation."""
+    plan = replace(FULL, n_train=table["n_train"])
+    before, now, spread = {}, {}, {}
+    for part, evaluations in (("coarse", 1), ("grown", 2)):
+        runs = [run for run in table[part]["runs"] if run["variant"] == VARIANTS[0]]
+        found = _first(_trials(part, plan)[0], evaluations)
+        for i, numbers in enumerate(found):
+            name = f"{part}, step {runs[0]['curve'][i]['step']}"
+            over = [run["curve"][i]["top1"] for run in runs]
+            before[name], now[name] = over[0], short(numbers["top1"])
+            spread[name] = spread_of(over, 0.005)
+    return Recheck(
+        f"top-1 of seed {runs[0]['seed']}", before, now, spread,
+        "3 standard deviations over the seeds of the row at that step",
+    )  # fmt: skip
+
+
+def _first(trial: Trial, evaluations: int) -> list[dict[str, float]]:
+    """The numbers of a training's first evaluations, after which it is ended."""
     found: list[dict[str, float]] = []
 
     def report(numbers: dict[str, float]) -> dict[str, float]:
         found.append(numbers)
-        if len(found) == 2:
+        if len(found) == evaluations:
             raise Enough
         return numbers
 
     with suppress(Enough):
         trial.train(report)
-    at = stored["curve"][:2]
-    over = [[run["curve"][i]["top1"] for run in runs] for i in (0, 1)]
-    return Recheck(
-        f"coarse, seed {stored['seed']}: top-1 of the initial map and after "
-        f"{at[1]['step']} steps",
-        {f"step {point['step']}": point["top1"] for point in at},
-        {
-            f"step {point['step']}": short(new["top1"])
-            for point, new in zip(at, found, strict=True)
-        },
-        {
-            f"step {point['step']}": spread_of(values, 0.005)
-            for point, values in zip(at, over, strict=True)
-        },
-        "3 standard deviations over the seeds of the row at that step",
-    )
+    return found
