@@ -140,11 +140,10 @@ def cknna(a: Near, b: Near, order: Order) -> float:
     return total / (a.cosine.norm() * b.cosine.norm()).item()
 
 
-_ALL = (
+MEASURES: dict[str, Measure] = {one.name: one for one in (
     mutual_knn, cycle_knn, lcs_knn, cknna, cka, cka_unbiased, cka_rbf, svcca, rsa,
     procrustes_distance,
-)  # fmt: skip
-MEASURES: dict[str, Measure] = {one.name: one for one in _ALL}
+)}  # fmt: skip
 
 
 def compare(
