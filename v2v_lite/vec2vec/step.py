@@ -140,11 +140,9 @@ def forward(nets: Nets, batch: Batch, config: LossConfig) -> ForwardOutput:
         sources = [name for name in batch if rebuild or name != target]
         together = z if rebuild else torch.stack([latents[s] for s in sources], dim=1)
         made = nets.decode(target, together).unbind(1)
-        for source, rows in zip(sources, made, strict=True):
-            if source == target:
-                rebuilt[target] = rows
-            else:
-                translated[source, target] = rows
+        translated |= {(s, target): y for s, y in zip(sources, made, strict=True)}
+        if rebuild:
+            rebuilt[target] = translated.pop((target, target))
     round_trip_vsp = config.vsp_weight and VSP[config.vsp].rows == "round trips"
     if config.cycle_weight or round_trip_vsp:
         stop = config.cycle_stop_gradient
