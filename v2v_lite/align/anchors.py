@@ -25,11 +25,6 @@ from ..spaces.rows import unit
 from .base import check_minima
 from .kmeans import kmeans_runs
 
-__all__ = [
-    "AnchorConfig", "Anchors", "find_anchors", "match_kernels", "qap_objective",
-    "random_permutations",
-]  # fmt: skip
-
 BATCH = 1024  # permutations that are searched together: their kernels fit a cache
 
 

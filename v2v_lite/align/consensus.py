@@ -47,8 +47,6 @@ from .selflearn import SelfLearn, SelfLearnConfig
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Consensus", "ConsensusMap", "Member", "shared_strengths", "synchronise"]
-
 Maps: TypeAlias = Mapping[tuple[str, str], Translator]
 RIDGE = 1e-3  # of the mean variance, where a map must be read off its translations
 

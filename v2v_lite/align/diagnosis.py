@@ -48,8 +48,6 @@ from .base import Rows, Translator, as_space
 from .linalg import WIDE, correlation, leading_axes, random_orthogonal, whitening
 from .linear import through
 
-__all__ = ["ALIGNED", "FAILED", "Diagnosis", "diagnose", "label_of"]
-
 Map: TypeAlias = Translator | Callable[[Space], Tensor]
 
 # Scores at and above, below. Set by hand on 30 runs of MiniLM to Granite and WordLlama

@@ -34,11 +34,6 @@ from ..spaces.files import ConfigError, DataError
 from .base import check_minima
 from .linalg import leading_axes, orthogonalised, random_orthogonal, sample_rows
 
-__all__ = [
-    "GrowConfig", "Grown", "Judge", "density_direction", "density_loss", "grow",
-    "plane_maps",
-]  # fmt: skip
-
 # Of maps (b, k, k) and rows (n, k), (m, k): where the loss falls, (b, k, k).
 Direction: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 # Makes the direction of one stage, of its rows (n, k), (m, k) and number of maps.

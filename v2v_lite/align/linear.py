@@ -27,11 +27,6 @@ from .linalg import WIDE, leading_axes
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = [
-    "CentredTranslator", "Fronts", "Learned", "LinearTranslator", "mean_radius",
-    "through",
-]  # fmt: skip
-
 Learned: TypeAlias = tuple[Tensor, Stages]  # W (d_s, d_t) and the stages of its fit
 # What rows are seen through in a fit: (d_s, k) and (d_t, l), None for all of them.
 Fronts: TypeAlias = tuple[Tensor | None, Tensor | None]

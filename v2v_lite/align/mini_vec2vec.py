@@ -30,8 +30,6 @@ from .kmeans import kmeans
 from .linalg import procrustes, sample_rows
 from .linear import Learned, LinearTranslator
 
-__all__ = ["MiniConfig", "MiniVec2Vec", "match_two_opt"]
-
 
 @dataclass(frozen=True)
 class MiniConfig:

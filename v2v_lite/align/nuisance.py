@@ -28,8 +28,6 @@ from .anchors import AnchorConfig, find_anchors
 from .linalg import sample_rows
 from .linear import Fronts, through
 
-__all__ = ["Dropped", "hypotheses", "mismatch", "without_nuisance"]
-
 # Numbers of the axes that are left out of the source, of the target.
 Dropped: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 

@@ -21,8 +21,6 @@ from .base import Clock, Stages, centred
 from .linalg import power, procrustes, whitening
 from .linear import CentredTranslator, Learned, LinearTranslator
 
-__all__ = ["MLP", "PairedLinear", "Procrustes", "Ridge", "Whitened"]
-
 
 class PairedLinear(LinearTranslator):
     """A linear map in closed form from pairs; a method implements `_map`."""

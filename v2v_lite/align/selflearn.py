@@ -37,11 +37,6 @@ from .sinkhorn import reduced_precision_matmul, scalings
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = [
-    "PHASES", "Phase", "SelfLearn", "SelfLearnConfig", "SharedSubspace",
-    "disattenuated_strengths", "self_learn", "translation_matrix",
-]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Phase:

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from ..spaces.files import DataError
 
-__all__ = ["reduced_precision_matmul", "scalings", "sinkhorn_plan"]
-
 
 def sinkhorn_plan(similarity: Tensor, temperature: float, n_iter: int) -> Tensor:
     r"""Entropic transport plan `(n, m)` between uniform weights, by Sinkhorn.

@@ -28,8 +28,6 @@ from ..spaces.files import DataError
 from .neighbors import BLOCK, blocks
 from .nulls import Order, measure
 
-__all__ = ["cka", "cka_rbf", "cka_unbiased", "procrustes_distance", "rsa", "svcca"]
-
 RSA_ROWS = 8192  # beyond, the ranks of all n(n-1)/2 distances pass 4 GB
 SAMPLE = 2048  # rows whose distances set the width of an RBF kernel
 FLAT = 1e-10  # of the largest variance: a direction below has none in float64

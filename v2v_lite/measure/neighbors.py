@@ -17,11 +17,6 @@ from ..spaces.files import DataError
 from ..spaces.rows import check_rows
 from ..spaces.space import Space
 
-__all__ = [
-    "Rows", "as_unit_rows", "blocks", "check_widths", "csls_topk", "mean_topk",
-    "merged", "mutual_pairs", "topk",
-]  # fmt: skip
-
 Rows: TypeAlias = Space | Tensor | np.ndarray | Sequence
 BLOCK = 4096
 

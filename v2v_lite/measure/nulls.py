@@ -23,8 +23,6 @@ from ..spaces.space import Space
 from ..spaces.splits import check_same_texts
 from .neighbors import Rows, as_unit_rows
 
-__all__ = ["Gen", "Measure", "Order", "Similarity", "evaluate", "measure"]
-
 Gen: TypeAlias = Generator | None
 Order: TypeAlias = Tensor | None  # a permutation (n,) of rows; None: as they are
 

@@ -19,8 +19,6 @@ from ..spaces.rows import unit
 from .estimate import Estimate
 from .neighbors import BLOCK, Rows, as_unit_rows, blocks
 
-__all__ = ["Estimate", "Score", "score"]
-
 # Cosines this near to each other are one number in float32, and ties count against us.
 TIE = 1e-6
 TOP = (1, 5, 16)

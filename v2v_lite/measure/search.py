@@ -35,11 +35,6 @@ from ..spaces.files import DataError
 from .estimate import Estimate
 from .neighbors import Rows, as_unit_rows, merged, topk
 
-__all__ = [
-    "Calibration", "MixedIndex", "TopK", "mixed_index", "mixed_of", "ndcg_at",
-    "recall_at",
-]  # fmt: skip
-
 
 def recall_at(found: Tensor, true: Tensor) -> Tensor:
     """`(q,)` shares of the `true` `(q, k)` answers that are among `found` `(q, k)`.

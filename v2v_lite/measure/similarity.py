@@ -27,12 +27,6 @@ from .cka import cka, cka_rbf, cka_unbiased, procrustes_distance, rsa, svcca
 from .neighbors import Rows, blocks, topk
 from .nulls import Gen, Measure, Order, Similarity, evaluate, measure
 
-__all__ = [
-    "MEASURES", "Near", "cka", "cka_rbf", "cka_unbiased", "cknna", "compare",
-    "cycle_knn", "lcs_knn", "mutual_knn", "nearest", "procrustes_distance", "rsa",
-    "svcca",
-]  # fmt: skip
-
 BLOCK = 1024  # rows whose k x k comparisons are made at once
 
 

@@ -20,11 +20,6 @@ from torch.nn import functional as F
 from ..align.base import check_minima
 from ..spaces.files import ConfigError, DataError
 
-__all__ = [
-    "CLASSES", "KINDS", "Recipe", "accuracy", "digits", "held_out_codes",
-    "initialise", "probe", "run", "shuffled", "train",
-]  # fmt: skip
-
 KINDS = ("mlp", "cnn", "autoencoder")
 CLASSES = 10
 

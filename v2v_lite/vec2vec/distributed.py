@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from tqdm import tqdm
 
-__all__ = ["AcceleratedEngine", "Interrupted", "StopSignal", "build_accelerator"]
-
 INSTALL = "`pip install 'v2v_lite[train]'` brings it"
 DEVICES = ("auto", "cpu", "cuda")
 

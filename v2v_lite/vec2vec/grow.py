@@ -32,8 +32,6 @@ from .layers import stack
 from .losses import GAMES, d_loss, g_loss, gradient_penalty
 from .step import frozen
 
-__all__ = ["JUDGED", "JudgeConfig", "judge_direction", "trained_judges"]
-
 # A growth that trained judges can afford: fewer hypotheses and rows. Judges lag behind
 # the maps, so there are twice the steps of half the size.
 JUDGED = GrowConfig(n_children=4, n_steps=100, batch_size=256, lr=0.05, beam_size=6)

@@ -20,10 +20,6 @@ from torch.nn import functional as F
 
 from .config import NetConfig
 
-__all__ = [
-    "Block", "SeedBatchNorm", "SeedLayerNorm", "SeedLinear", "clip_by_seed", "stack",
-]  # fmt: skip
-
 
 class SeedLinear(nn.Module):
     """x W + b for S seeds, `(S, B, d_in)` to `(S, B, d_out)`.

@@ -21,11 +21,6 @@ from .config import OptimConfig
 from .nets import Networks
 from .step import Optimisers
 
-__all__ = [
-    "Muon", "build_optimisers", "lr_multiplier", "orthogonalised",
-    "set_learning_rates",
-]  # fmt: skip
-
 
 class Muon(torch.optim.Adam):
     r"""Adam, except for groups with `momentum`: these take orthogonalised steps.

@@ -27,11 +27,6 @@ from .layers import clip_by_seed
 from .losses import GAMES, VSP
 from .nets import Discriminator, Nets, Networks
 
-__all__ = [
-    "Engine", "ForwardOutput", "clip_by_seed", "discriminator_losses", "forward",
-    "frozen", "generator_losses", "step_losses", "train_step",
-]  # fmt: skip
-
 Batch = dict[str, Tensor]  # name -> (S, B, d) unit rows
 Pairs = dict[tuple[str, str], Tensor]  # (source, target) -> (S, B, d)
 Losses = dict[str, Tensor]  # name -> (S,)

@@ -14,8 +14,6 @@ from .trainer import train
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Vec2Vec"]
-
 
 class Vec2Vec(PairTranslator):
     """Train by a preset (OURS) between two unpaired spaces, and keep the best seed.
