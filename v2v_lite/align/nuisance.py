@@ -47,9 +47,8 @@ def without_nuisance(
     """
     g, reached = Generator().manual_seed(seed), dict[Dropped, float]()
     seen = [through(front, z) for z, front in zip((x, y), fronts, strict=True)]
-    spectra, axes = zip(
-        *(torch.linalg.eigh(z.T @ z / len(z)) for z in seen), strict=True
-    )
+    both = [torch.linalg.eigh(z.T @ z / len(z)) for z in seen]
+    spectra, axes = zip(*both, strict=True)
     some = [sample_rows(z, ROWS, g) for z in seen]
 
     def cleared(h: Dropped) -> list[Tensor]:

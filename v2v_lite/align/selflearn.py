@@ -17,7 +17,7 @@ a rotation, and how much each direction is shared. A round (chapter 6) has three
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
@@ -33,9 +33,6 @@ from .linalg import sample_rows, whitening
 from .linear import Fronts, Learned, LinearTranslator
 from .nuisance import without_nuisance
 from .sinkhorn import reduced_precision_matmul, scalings
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -62,9 +59,7 @@ PHASES = (
     Phase(8, 16384, temperature=0.035, singular_value_exponent=0.4, ema_decay=0.3),
 )
 
-STARTS = {
-    "anchors": ("anchors",), "grown": ("grown",), "best": ("anchors", "grown")
-}  # fmt: skip
+STARTS = {"anchors": ("anchors",), "grown": ("grown",), "best": ("anchors", "grown")}
 
 
 @dataclass(frozen=True)
@@ -142,7 +137,7 @@ class SelfLearn(LinearTranslator):
     def fit(
         self, source: Rows, target: Rows, *, seed: int = 0, progress: bool = False,
         pairs: Pairs | None = None,
-    ) -> Self:  # fmt: skip
+    ) -> SelfLearn:  # fmt: skip
         """Learn from unpaired rows, and from `pairs` (i, j) where some are known.
 
         Row i[k] of the source `(n, d_s)` and row j[k] of the target `(m, d_t)` are of

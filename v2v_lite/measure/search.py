@@ -165,10 +165,8 @@ def mixed_of(
     c = Calibration.match(calibrate_native.values, calibrate_translated.values)
     # The kinds are searched apart, since a positive scale keeps the order within each.
     known, plain = (native.values, native.at), translated.values
-    found = [
-        merged(known, (values, translated.at), native.k)[1]
-        for values in (plain, c(plain))
-    ]
+    both = [(scores, translated.at) for scores in (plain, c(plain))]
+    found = [merged(known, moved, native.k)[1] for moved in both]
     before, after = (Estimate.of((at < 0).double().mean(dim=1)) for at in found)
     fair = one = two = None
     if true is not None:

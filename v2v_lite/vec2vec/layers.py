@@ -112,10 +112,8 @@ class Block(nn.Module):
         else:
             h = F.silu(h)
             h = self._drop(h if self.norm is None else self.norm(h))
-        if not self.skip:
-            return h
-        extra = h.shape[-1] - x.shape[-1]
-        return h + (F.pad(x, (0, extra)) if extra > 0 else x[..., : h.shape[-1]])
+        # A negative padding cuts.
+        return h + F.pad(x, (0, h.shape[-1] - x.shape[-1])) if self.skip else h
 
     def _drop(self, h: Tensor) -> Tensor:
         if h.device.type == "cpu" and self.dropout and self.training:
