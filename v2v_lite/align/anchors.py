@@ -69,7 +69,7 @@ class Anchors:
 
     def cross(self) -> Tensor:
         """Sum over the matched anchors of the outer products, `(d_s, d_t)`."""
-        return _cross(self.source, self.target)
+        return torch.einsum("rcd,rce->de", self.source, self.target)
 
 
 def find_anchors(
@@ -179,7 +179,7 @@ def _votes(a: Tensor, b: Tensor, matched: Tensor) -> Tensor:
     # How much the other runs' matches want cluster i with cluster j of this: cosines
     # after the map that the other runs' anchors make, weighted towards the directions
     # in which they agree. Leaving the run itself out keeps it from voting for itself.
-    total, out = _cross(a, matched), []
+    total, out = torch.einsum("rcd,rce->de", a, matched), []
     for run in range(a.shape[0]):
         others = total - a[run].T @ matched[run]
         u, s, vh = torch.linalg.svd(others, full_matrices=False)
@@ -197,10 +197,6 @@ def _centroids(z: Tensor, c: AnchorConfig, generator: Generator) -> Tensor:
     )
     means = unit(found.centroids)
     return means - means.mean(dim=1, keepdim=True)
-
-
-def _cross(a: Tensor, b: Tensor) -> Tensor:
-    return torch.einsum("rcd,rce->de", a, b)
 
 
 def _normed(k: Tensor) -> Tensor:
