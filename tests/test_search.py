@@ -13,7 +13,7 @@ from v2v_lite.measure.search import (
     Calibration,
     TopK,
     mixed_index,
-    mixed_topk,
+    mixed_of,
     ndcg_at,
     recall_at,
 )
@@ -76,7 +76,8 @@ def best_scores(queries, x, k):
 def test_a_calibration_matches_mean_and_sd_of_the_best_scores():
     queries, native = rows(40, seed=1), rows(300)
     translated = blurred(rows(200, seed=2))
-    c = Calibration.fit(queries, native, translated, k=7)
+    tops = (topk(queries, z[:200], 7)[0] for z in (native, translated))
+    c = Calibration.match(*tops)
     one, two = (best_scores(queries, z[:200], 7) for z in (native, translated))
     assert c.scale == pytest.approx(one.std(ddof=1) / two.std(ddof=1), rel=1e-4)
     assert c.shift == pytest.approx(one.mean() - c.scale * two.mean(), abs=1e-4)
@@ -86,23 +87,27 @@ def test_a_calibration_matches_mean_and_sd_of_the_best_scores():
 
 
 def test_a_mixed_index_is_one_index_of_inner_products():
-    queries, native, translated = rows(30, seed=1), rows(50), blurred(rows(60, seed=2))
-    c = Calibration(1.3, 0.04)
-    values, at = mixed_topk(queries, native, translated, 9, c)
-    # The translated rows as (a t, b), the native ones as (n, 0), under (q, 1).
-    store = torch.cat([
-        torch.cat([native, torch.zeros(50, 1)], dim=1),
-        torch.cat([c.scale * translated, torch.full((60, 1), c.shift)], dim=1),
-    ])  # fmt: skip
-    scores = torch.cat([queries, torch.ones(30, 1)], dim=1) @ store.T
-    order = np.argsort(-scores.numpy(), axis=1, kind="stable")[:, :9]
-    assert at.numpy().tolist() == order.tolist()
-    assert torch.allclose(values, scores.gather(1, at), atol=1e-5)
-    plain = mixed_topk(queries, native, translated, 9)[1]
-    both = topk(queries, torch.cat([native, translated]), 9)[1]
-    assert torch.equal(plain, both)
-    with pytest.raises(DataError, match="k = 200, but the index has 110 rows"):
-        mixed_topk(queries, native, translated, 200)
+    queries, native, known = rows(30, seed=1), rows(50), rows(60, seed=2)
+    translated, numbers = blurred(known), ~torch.arange(60)
+    one, two = TopK(queries, 9).add(native), TopK(queries, 9).add(translated, numbers)
+    true = TopK(queries, 9).add(native).add(known, numbers)
+    found = mixed_of(one, two, one, two, true, store=60 / 110)
+    truth = torch.where(true.at < 0, 50 + ~true.at, true.at).tolist()
+    for c, share, recall in (
+        (Calibration(), found.before, found.recall_before),
+        (found.calibration, found.after, found.recall_after),
+    ):
+        # The translated rows as (a t, b), the native ones as (n, 0), under (q, 1).
+        store = torch.cat([
+            torch.cat([native, torch.zeros(50, 1)], dim=1),
+            torch.cat([c.scale * translated, torch.full((60, 1), c.shift)], dim=1),
+        ])  # fmt: skip
+        scores = torch.cat([queries, torch.ones(30, 1)], dim=1) @ store.T
+        order = np.argsort(-scores.numpy(), axis=1, kind="stable")[:, :9]
+        assert share.mean == pytest.approx((order >= 50).mean())
+        hits = [len({*a} & {*b}) / 9 for a, b in zip(order, truth, strict=True)]
+        assert recall.mean == pytest.approx(np.mean(hits), abs=1e-6)
+    assert found.before.mean != found.after.mean
 
 
 @given(sizes=st.lists(st.integers(0, 9), min_size=1, max_size=6), k=st.integers(1, 7))

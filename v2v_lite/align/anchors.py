@@ -25,11 +25,6 @@ from ..spaces.rows import unit
 from .base import check_minima
 from .kmeans import kmeans_runs
 
-__all__ = [
-    "AnchorConfig", "Anchors", "find_anchors", "match_kernels", "qap_objective",
-    "random_permutations",
-]  # fmt: skip
-
 BATCH = 1024  # permutations that are searched together: their kernels fit a cache
 
 
@@ -93,19 +88,16 @@ def find_anchors(
     kernels = _normed(a @ a.transpose(1, 2)), _normed(b @ b.transpose(1, 2))
     a, b = a @ white_x, b @ white_y
     starts = random_permutations(c.n_runs, c.n_init, c.n_clusters, generator)
-    order, objective = _best(*kernels, starts, torch.zeros_like(kernels[0]))
-    anchors = Anchors(a, _rows(b, order), objective.mean().item(), 1.0)
+    order, kept = _best(*kernels, starts, torch.zeros_like(kernels[0])), 1.0
     for _ in range(c.vote_rounds):
         bar.update()
         starts = random_permutations(c.n_runs, c.n_restarts, c.n_clusters, generator)
         starts[:, 0] = order  # never lose what was found
-        votes = c.vote_weight * _votes(a, b, anchors)
-        new, _ = _best(*kernels, starts, votes)
-        kept = (new == order).float().mean().item()
-        order = new
-        objective = qap_objective(*kernels, order)
-        anchors = Anchors(a, _rows(b, order), objective.mean().item(), kept)
-    return anchors
+        votes = c.vote_weight * _votes(a, b, _rows(b, order))
+        before, order = order, _best(*kernels, starts, votes)
+        kept = (order == before).float().mean().item()
+    objective = qap_objective(*kernels, order).mean().item()
+    return Anchors(a, _rows(b, order), objective, kept)
 
 
 def random_permutations(
@@ -169,10 +161,8 @@ def _pairwise(m: Tensor) -> Tensor:
     return m + m.transpose(1, 2) - diagonal[:, :, None] - diagonal[:, None, :]
 
 
-def _best(
-    kernel_a: Tensor, kernel_b: Tensor, starts: Tensor, linear: Tensor
-) -> tuple[Tensor, Tensor]:
-    # The best order of each run over its starts (runs, q, c): (runs, c), (runs,).
+def _best(kernel_a: Tensor, kernel_b: Tensor, starts: Tensor, linear: Tensor) -> Tensor:
+    # The best order (runs, c) of each run over its starts (runs, q, c).
     runs, q, c = starts.shape
     run = torch.arange(runs, device=starts.device).repeat_interleave(q)
     flat = starts.flatten(0, 1)
@@ -180,18 +170,18 @@ def _best(
         match_kernels(kernel_a[r], kernel_b[r], p, linear[r])
         for r, p in zip(run.split(BATCH), flat.split(BATCH), strict=True)
     ]
-    orders = torch.cat([p for p, _ in found]).view(runs, q, c)
-    value, at = torch.cat([v for _, v in found]).view(runs, q).max(dim=1)
-    return orders[torch.arange(runs, device=at.device), at], value
+    orders, values = (torch.cat(part) for part in zip(*found, strict=True))
+    at = values.view(runs, q).max(dim=1).indices
+    return orders.view(runs, q, c)[torch.arange(runs, device=at.device), at]
 
 
-def _votes(a: Tensor, b: Tensor, anchors: Anchors) -> Tensor:
+def _votes(a: Tensor, b: Tensor, matched: Tensor) -> Tensor:
     # How much the other runs' matches want cluster i with cluster j of this: cosines
     # after the map that the other runs' anchors make, weighted towards the directions
     # in which they agree. Leaving the run itself out keeps it from voting for itself.
-    total, out = anchors.cross(), []
+    total, out = torch.einsum("rcd,rce->de", a, matched), []
     for run in range(a.shape[0]):
-        others = total - anchors.source[run].T @ anchors.target[run]
+        others = total - a[run].T @ matched[run]
         u, s, vh = torch.linalg.svd(others, full_matrices=False)
         weight = (s / s[0]).sqrt()
         vote = unit(a[run] @ u * weight) @ unit(b[run] @ vh.T * weight).T

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
 import torch
 from torch import Tensor
 
-from ..measure.neighbors import Rows
+from ..measure.neighbors import Rows as Rows
 from ..spaces.files import ConfigError, DataError, parsing
 from ..spaces.rows import check_not_degenerate, check_rows, unit
 from ..spaces.space import Space
@@ -29,11 +29,6 @@ from .profile import LAYOUT, Profile
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from typing_extensions import Self
-
-__all__ = [
-    "METHODS", "Clock", "Rows", "Stage", "Stages", "Translator", "as_space", "centred",
-    "check_minima",
-]  # fmt: skip
 
 
 class Methods(UserDict[str, "type[Translator] | str"]):

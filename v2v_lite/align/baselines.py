@@ -15,8 +15,6 @@ from .base import Stages
 from .linalg import random_orthogonal
 from .linear import Learned, LinearTranslator
 
-__all__ = ["Identity", "MeanVector", "RandomRotation"]
-
 
 class Identity(LinearTranslator):
     """The row as it is, padded with zeros or cut to the target's width.

@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -43,11 +43,6 @@ from .base import Rows, Translator, as_space, centred
 from .linalg import polar, power
 from .linear import LinearTranslator
 from .selflearn import SelfLearn, SelfLearnConfig
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-__all__ = ["Consensus", "ConsensusMap", "Member", "shared_strengths", "synchronise"]
 
 Maps: TypeAlias = Mapping[tuple[str, str], Translator]
 RIDGE = 1e-3  # of the mean variance, where a map must be read off its translations
@@ -96,7 +91,7 @@ class Consensus:
     def fit(
         self, spaces: Mapping[str, Rows], maps: Maps | None = None, *, seed: int = 0,
         progress: bool = False,
-    ) -> Self:  # fmt: skip
+    ) -> Consensus:  # fmt: skip
         """Synchronise unpaired `(n_i, d_i)` rows of disjoint texts; returns itself.
 
         `maps` are fitted translators by (source, target), one direction is enough; no
@@ -127,7 +122,7 @@ class Consensus:
     def join(
         self, name: str, space: Rows, via: str, map_: Translator | None = None, *,
         seed: int = 0, progress: bool = False,
-    ) -> Self:  # fmt: skip
+    ) -> Consensus:  # fmt: skip
         """Take in one more space with one fit, to the member `via`; returns itself.
 
         Its frame is the nearest semi-orthogonal matrix to $M Q_{via}$; the others stay,

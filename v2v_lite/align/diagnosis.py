@@ -48,8 +48,6 @@ from .base import Rows, Translator, as_space
 from .linalg import WIDE, correlation, leading_axes, random_orthogonal, whitening
 from .linear import through
 
-__all__ = ["ALIGNED", "FAILED", "Diagnosis", "diagnose", "label_of"]
-
 Map: TypeAlias = Translator | Callable[[Space], Tensor]
 
 # Scores at and above, below. Set by hand on 30 runs of MiniLM to Granite and WordLlama
@@ -131,11 +129,9 @@ def diagnose(
         bar.update()
         closeness = nearest_neighbor_score(f, y, generator)
         bar.update()
-    agreement = None
-    if other_seeds:
-        found = [_direction(other, rows, target.mean) for other in other_seeds]
-        agreement = sum((whole * g).sum(1).mean().item() for g in found)
-        agreement /= len(found)
+    found = [_direction(other, rows, target.mean) for other in other_seeds]
+    agree = [(whole * g).sum(1).mean().item() for g in found]
+    agreement = sum(agree) / len(agree) if agree else None
     score, reached = combined_score(density, anchor, agreement), 0.0
     if chance and (score >= FAILED or n < SURROGATE_ROWS):
         reached = chance_score(x, f, y, generator)
@@ -181,9 +177,8 @@ def chance_score(
     spectra[1:] = [pad(s, (0, width - len(s))) for s in spectra[1:]]
     for _ in range(draws):
         z = torch.randn(2, n, max(map(len, spectra)), generator=generator).to(x.device)
-        clouds = [
-            unit(z[k, :, : len(s)] * s) for k, s in zip((0, 0, 1), spectra, strict=True)
-        ]
+        both = zip((z[0], z[0], z[1]), spectra, strict=True)
+        clouds = [unit(normal[:, : len(s)] * s) for normal, s in both]
         # Axes without variance are left out, which alters the mean that ridges go by.
         white = [
             _white(cloud, RIDGE * cloud.shape[1] / rows.shape[1])

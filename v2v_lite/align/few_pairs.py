@@ -25,8 +25,6 @@ from torch import Tensor
 from ..spaces.files import DataError
 from ..spaces.rows import name_rows
 
-__all__ = ["Pairs", "check_pairs", "pair_moment", "start_with"]
-
 Pairs: TypeAlias = tuple[Tensor | Sequence[int], Tensor | Sequence[int]]
 
 

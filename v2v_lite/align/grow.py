@@ -34,11 +34,6 @@ from ..spaces.files import ConfigError, DataError
 from .base import check_minima
 from .linalg import leading_axes, orthogonalised, random_orthogonal, sample_rows
 
-__all__ = [
-    "GrowConfig", "Grown", "Judge", "density_direction", "density_loss", "grow",
-    "plane_maps",
-]  # fmt: skip
-
 # Of maps (b, k, k) and rows (n, k), (m, k): where the loss falls, (b, k, k).
 Direction: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 # Makes the direction of one stage, of its rows (n, k), (m, k) and number of maps.
@@ -78,9 +73,8 @@ class GrowConfig:
         )  # fmt: skip
         rising = all(a < b for a, b in zip(self.axes, self.axes[1:], strict=False))
         if not rising or self.axes[:1] != (2,):
-            raise ConfigError(
-                f"axes = {self.axes}; give rising numbers that begin at 2"
-            )
+            mend = "give rising numbers that begin at 2"
+            raise ConfigError(f"axes = {self.axes}; {mend}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,14 +111,14 @@ def grow(
         raise DataError(f"growing begins in two axes, but rows are {narrow}-d")
     axes_x, axes_y = (leading_axes(z, stages[-1]) for z in (x, y))
     x, y = x @ axes_x, y @ axes_y
-    judge = judge or _densities(config)
+    densities = partial(density_direction, bandwidth=config.bandwidth)
     maps, history = plane_maps(config.n_angles).to(x), []
     for k in stages:
         rows = _leading(x, k), _leading(y, k)
         maps = _widened(maps, k, config, generator)
         if k == 2:
             maps, _ = _best(maps, *rows, config, config.beam_size, generator)
-        direction = judge(*rows, len(maps), generator)
+        direction = judge(*rows, len(maps), generator) if judge else densities
         maps = _played(maps, *rows, config, direction, generator, bar)
         size = config.beam_size // (4 if k == stages[-1] else 2 if k > 14 else 1)
         maps, losses = _best(maps, *rows, config, max(size, 1), generator)
@@ -148,10 +142,10 @@ def density_loss(maps: Tensor, x: Tensor, y: Tensor, bandwidth: float) -> Tensor
     L(W) of the module's text with means in the place of sums, and $h^2$ `bandwidth`
     times the mean squared distance of two rows, twice the variance.
     """
-    found = []
-    for logs in _log_kernels(maps, x, y, bandwidth):
-        rows, columns = logs.logsumexp(dim=2), logs.logsumexp(dim=1)
-        found.append(-rows.mean(dim=1) - columns.mean(dim=1))
+    found = [
+        -logs.logsumexp(dim=2).mean(dim=1) - logs.logsumexp(dim=1).mean(dim=1)
+        for logs in _log_kernels(maps, x, y, bandwidth)
+    ]
     return torch.cat(found) + math.log(len(x) * len(y))
 
 
@@ -191,13 +185,6 @@ def _leading(z: Tensor, k: int) -> Tensor:
     return z[:, :k] / z[:, :k].square().sum(dim=1).mean().sqrt()
 
 
-def _densities(config: GrowConfig) -> Judge:
-    def judge(x: Tensor, y: Tensor, number: int, generator: Generator) -> Direction:
-        return partial(density_direction, bandwidth=config.bandwidth)
-
-    return judge
-
-
 def _widened(maps: Tensor, k: int, config: GrowConfig, generator: Generator) -> Tensor:
     # The children diag(W, Q) of every map W; Q is random, of either determinant.
     if not (new := k - maps.shape[1]):
@@ -217,13 +204,11 @@ def _played(
     generator: Generator, bar: tqdm,
 ) -> Tensor:  # fmt: skip
     # Muon's steps along the group, with its momentum, all maps side by side.
-    momentum, lr = (
-        torch.zeros_like(maps),
-        config.lr * (1 if maps.shape[1] <= 8 else 0.5),
-    )
+    lr = config.lr * (1 if maps.shape[1] <= 8 else 0.5)
+    momentum = torch.zeros_like(maps)
     for step in range(config.n_steps):
         some = [sample_rows(z, config.batch_size, generator) for z in (x, y)]
-        c = direction(maps, some[0], some[1])
+        c = direction(maps, *some)
         along = c - maps @ c.mT @ maps
         along /= along.norm(dim=(1, 2), keepdim=True).clamp_min(1e-30)
         momentum = 0.9 * momentum + 0.1 * along

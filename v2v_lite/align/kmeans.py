@@ -21,8 +21,6 @@ from ..spaces.files import DataError
 from ..spaces.rows import check_shape
 from .linalg import sample_rows
 
-__all__ = ["Clusters", "kmeans", "kmeans_runs"]
-
 SEED_ROWS = 8  # rows per cluster that k-means++ draws from; more gains nothing
 BLOCK = 8192  # rows whose products with all means exist at a time
 TOLERANCE = 1e-4  # an iteration that gains a smaller share of the objective is the last

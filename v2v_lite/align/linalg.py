@@ -12,11 +12,6 @@ from torch import Generator, Tensor
 
 from ..spaces.files import DataError
 
-__all__ = [
-    "WIDE", "correlation", "leading_axes", "orthogonalised", "polar", "power",
-    "principal_axes", "procrustes", "random_orthogonal", "sample_rows", "whitening",
-]  # fmt: skip
-
 WIDE = 512  # dimensions up to which a decomposition of them all is cheap
 ITERATIONS = 5
 QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's: steepest at 0, bounded near 1

@@ -27,11 +27,6 @@ from .linalg import WIDE, leading_axes
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = [
-    "CentredTranslator", "Fronts", "Learned", "LinearTranslator", "mean_radius",
-    "through",
-]  # fmt: skip
-
 Learned: TypeAlias = tuple[Tensor, Stages]  # W (d_s, d_t) and the stages of its fit
 # What rows are seen through in a fit: (d_s, k) and (d_t, l), None for all of them.
 Fronts: TypeAlias = tuple[Tensor | None, Tensor | None]
@@ -95,10 +90,9 @@ class LinearTranslator(CentredTranslator):
     def _set_map(self, weight: Tensor, source: Space, target: Space) -> None:
         shape, want = tuple(weight.shape), (source.d, target.d)
         if shape != want or not weight.isfinite().all():
-            raise DataError(
-                f"{self.name}: a map of shape {shape}, but {want} finite numbers are "
-                "needed; if it was learned, the rows vary in too few directions"
-            )
+            fact = f"a map of shape {shape}, but {want} finite numbers are needed"
+            mend = "if it was learned, the rows vary in too few directions"
+            raise DataError(f"{self.name}: {fact}; {mend}")
         # One memory layout, or a loaded copy would round its products differently.
         self.weight = weight.contiguous()
         self._centre_on(source, target)
@@ -110,9 +104,8 @@ class LinearTranslator(CentredTranslator):
     def _fit(self, source: Space, target: Space, seed: int, progress: bool) -> Stages:
         (x, _), (y, _) = centred(source), centred(target)
         front_x, front_y = self._fronts(x, y, seed)
-        weight, stages = self._learn(
-            through(front_x, x), through(front_y, y), seed, progress
-        )
+        x, y = through(front_x, x), through(front_y, y)
+        weight, stages = self._learn(x, y, seed, progress)
         weight = weight if front_x is None else front_x @ weight
         weight = weight if front_y is None else weight @ front_y.T
         self._set_map(weight, source, target)

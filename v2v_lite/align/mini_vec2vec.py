@@ -30,8 +30,6 @@ from .kmeans import kmeans
 from .linalg import procrustes, sample_rows
 from .linear import Learned, LinearTranslator
 
-__all__ = ["MiniConfig", "MiniVec2Vec", "match_two_opt"]
-
 
 @dataclass(frozen=True)
 class MiniConfig:
@@ -86,8 +84,13 @@ class MiniVec2Vec(LinearTranslator):
             weight, reached = _procrustes_on_pseudo_pairs(rows, *relative, pool, c)
             bar.update()
             stages.append(clock.stage("initial map", reached))
+            for _ in range(c.refine_iters):
+                rows = sample_rows(x, c.batch_size, generator)
+                mapped = unit(rows @ weight)
+                new, reached = _procrustes_on_pseudo_pairs(rows, mapped, y, y, c)
+                weight = c.blend * weight + (1 - c.blend) * new
+                bar.update()
             if c.refine_iters:
-                weight, reached = _refine(x, y, weight, c, generator, bar)
                 stages.append(clock.stage("refine 1", reached))
             weight, reached = _refine_clusters(x, y, weight, c, generator)
             bar.update()
@@ -133,18 +136,6 @@ def match_two_opt(
     found = [quadratic_assignment(a, b, "2opt", options) for _ in range(n_init)]
     best = max(found, key=lambda result: result.fun)
     return torch.as_tensor(best.col_ind, device=kernel_b.device), float(best.fun)
-
-
-def _refine(
-    x: Tensor, y: Tensor, weight: Tensor, c: MiniConfig, generator: Generator, bar: tqdm
-) -> tuple[Tensor, float]:
-    reached = 0.0
-    for _ in range(c.refine_iters):
-        rows = sample_rows(x, c.batch_size, generator)
-        new, reached = _procrustes_on_pseudo_pairs(rows, unit(rows @ weight), y, y, c)
-        weight = c.blend * weight + (1 - c.blend) * new
-        bar.update()
-    return weight, reached
 
 
 def _procrustes_on_pseudo_pairs(

@@ -28,8 +28,6 @@ from .anchors import AnchorConfig, find_anchors
 from .linalg import sample_rows
 from .linear import Fronts, through
 
-__all__ = ["Dropped", "hypotheses", "mismatch", "without_nuisance"]
-
 # Numbers of the axes that are left out of the source, of the target.
 Dropped: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -49,9 +47,8 @@ def without_nuisance(
     """
     g, reached = Generator().manual_seed(seed), dict[Dropped, float]()
     seen = [through(front, z) for z, front in zip((x, y), fronts, strict=True)]
-    spectra, axes = zip(
-        *(torch.linalg.eigh(z.T @ z / len(z)) for z in seen), strict=True
-    )
+    both = [torch.linalg.eigh(z.T @ z / len(z)) for z in seen]
+    spectra, axes = zip(*both, strict=True)
     some = [sample_rows(z, ROWS, g) for z in seen]
 
     def cleared(h: Dropped) -> list[Tensor]:

@@ -39,11 +39,6 @@ from ..spaces.space import Space
 from .base import Clock, Stages, Translator, centred, check_minima
 from .linalg import sample_rows
 
-__all__ = [
-    "EarthMover", "EntropicGromov", "GromovWasserstein", "Hungarian", "PlanTranslator",
-    "Sinkhorn", "TransportConfig", "sinkhorn",
-]  # fmt: skip
-
 Array: TypeAlias = np.ndarray
 Plan: TypeAlias = tuple[Array, float]  # a plan (n, m) and its objective
 SOFT = 1e-5  # squared distance below which two rows count as one: float32 cosines

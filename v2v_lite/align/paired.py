@@ -21,8 +21,6 @@ from .base import Clock, Stages, centred
 from .linalg import power, procrustes, whitening
 from .linear import CentredTranslator, Learned, LinearTranslator
 
-__all__ = ["MLP", "PairedLinear", "Procrustes", "Ridge", "Whitened"]
-
 
 class PairedLinear(LinearTranslator):
     """A linear map in closed form from pairs; a method implements `_map`."""
@@ -126,7 +124,13 @@ class MLP(CentredTranslator):
     def _fit(self, source: Space, target: Space, seed: int, progress: bool) -> Stages:
         clock, generator = Clock(), Generator().manual_seed(seed)
         (x, _), (y, _) = centred(source), centred(target)
-        net = _initial(source.d, self.WIDTH, target.d, generator)
+        normal, root = partial(torch.randn, generator=generator), math.sqrt(source.d)
+        net = {
+            "hidden": normal(source.d, self.WIDTH) * (math.sqrt(2) / root),
+            "bias": torch.zeros(self.WIDTH),
+            "out": torch.zeros(self.WIDTH, target.d),  # starts as a linear map
+            "skip": normal(source.d, target.d) * (1 / root),
+        }
         net = {key: tensor.to(x.device).requires_grad_() for key, tensor in net.items()}
         optimiser = torch.optim.Adam(net.values(), lr=self.LR)
         steps = self.EPOCHS * math.ceil(len(x) / self.BATCH)
@@ -150,18 +154,6 @@ class MLP(CentredTranslator):
     def _direction(self, x: Tensor) -> Tensor:
         net = {key: getattr(self, key).to(x.device) for key in self.NET}
         return _forward(net, unit(x))
-
-
-def _initial(
-    d_source: int, width: int, d_target: int, generator: Generator
-) -> dict[str, Tensor]:
-    normal, root = partial(torch.randn, generator=generator), math.sqrt(d_source)
-    return {
-        "hidden": normal(d_source, width) * (math.sqrt(2) / root),
-        "bias": torch.zeros(width),
-        "out": torch.zeros(width, d_target),  # starts as a linear map
-        "skip": normal(d_source, d_target) * (1 / root),
-    }
 
 
 def _forward(net: dict[str, Tensor], x: Tensor) -> Tensor:

@@ -17,8 +17,6 @@ from torch import Generator, Tensor
 
 from .linalg import sample_rows
 
-__all__ = ["LAYOUT", "Profile"]
-
 LAYOUT = {
     "profile.mean": "s", "profile.variance": "s", "profile.axes": "sk",
     "profile.share": "",

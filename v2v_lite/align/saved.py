@@ -16,8 +16,6 @@ from ..spaces import headers
 from ..spaces.files import DataError, atomic, write_json
 from ..spaces.headers import is_plain_text
 
-__all__ = ["DIAGNOSIS", "FORMAT", "HEADER", "WEIGHTS", "check_tensors", "read", "write"]
-
 FORMAT = "v2v-translator-1"
 HEADER, WEIGHTS, DIAGNOSIS = "model.json", "weights.safetensors", "diagnosis.json"
 AGAIN = "it is altered, or of another version: fit and save the translator again"

@@ -17,7 +17,7 @@ a rotation, and how much each direction is shared. A round (chapter 6) has three
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
@@ -33,14 +33,6 @@ from .linalg import sample_rows, whitening
 from .linear import Fronts, Learned, LinearTranslator
 from .nuisance import without_nuisance
 from .sinkhorn import reduced_precision_matmul, scalings
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-__all__ = [
-    "PHASES", "Phase", "SelfLearn", "SelfLearnConfig", "SharedSubspace",
-    "disattenuated_strengths", "self_learn", "translation_matrix",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,9 +59,7 @@ PHASES = (
     Phase(8, 16384, temperature=0.035, singular_value_exponent=0.4, ema_decay=0.3),
 )
 
-STARTS = {
-    "anchors": ("anchors",), "grown": ("grown",), "best": ("anchors", "grown")
-}  # fmt: skip
+STARTS = {"anchors": ("anchors",), "grown": ("grown",), "best": ("anchors", "grown")}
 
 
 @dataclass(frozen=True)
@@ -147,16 +137,15 @@ class SelfLearn(LinearTranslator):
     def fit(
         self, source: Rows, target: Rows, *, seed: int = 0, progress: bool = False,
         pairs: Pairs | None = None,
-    ) -> Self:  # fmt: skip
+    ) -> SelfLearn:  # fmt: skip
         """Learn from unpaired rows, and from `pairs` (i, j) where some are known.
 
         Row i[k] of the source `(n, d_s)` and row j[k] of the target `(m, d_t)` are of
         one text (`few_pairs`). Else as `Translator.fit`.
         """
         source, target = as_space(source, "source"), as_space(target, "target")
-        self._pairs = check_pairs(
-            ((), ()) if pairs is None else pairs, source.n, target.n
-        )
+        given = ((), ()) if pairs is None else pairs
+        self._pairs = check_pairs(given, source.n, target.n)
         return super().fit(source, target, seed=seed, progress=progress)
 
     def _fronts(self, x: Tensor, y: Tensor, seed: int) -> Fronts:
@@ -180,7 +169,7 @@ class SelfLearn(LinearTranslator):
         moment, n_pairs = pair_moment(u, v, self._pairs)
         total += last.n_iter if last else 0
         with tqdm(total=total, desc=self.name, disable=not progress) as bar:
-            runs = []
+            settings, runs = (c.sinkhorn_iters, generator, bar, moment), []
             for start in starts:
                 clock = Clock()
                 sides = x, y, white_x, white_y
@@ -190,18 +179,16 @@ class SelfLearn(LinearTranslator):
                     shared = SharedSubspace.of(start_with(cross, moment, n_pairs))
                 stages = [clock.stage(start, objective, **detail, **self._without)]
                 for k, phase in enumerate(early, 1):
-                    shared, objective = self_learn(
-                        u, v, shared, phase, c.sinkhorn_iters, generator, bar, moment
-                    )
+                    shared, objective = self_learn(u, v, shared, phase, *settings)
                     stages.append(clock.stage(f"self-learn {k}", objective))
-                runs.append((stages[-1].objective, shared, stages))
+                runs.append((objective, shared, stages))
             _, shared, stages = max(runs, key=lambda run: run[0])
             if last is None:
                 return translation_matrix(white_x, shared), stages
-            clock, settings = Clock(), (last, c.sinkhorn_iters, generator)
-            shared, objective = self_learn(u, v, shared, *settings, bar, moment)
+            clock = Clock()
+            shared, objective = self_learn(u, v, shared, last, *settings)
             stages.append(clock.stage(f"self-learn {len(c.phases)}", objective))
-        strengths = disattenuated_strengths(u, v, shared, *settings)
+        strengths = disattenuated_strengths(u, v, shared, last, *settings[:2])
         return translation_matrix(white_x, shared, strengths), stages
 
     def _start(

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from ..spaces.files import DataError
 
-__all__ = ["reduced_precision_matmul", "scalings", "sinkhorn_plan"]
-
 
 def sinkhorn_plan(similarity: Tensor, temperature: float, n_iter: int) -> Tensor:
     r"""Entropic transport plan `(n, m)` between uniform weights, by Sinkhorn.
@@ -26,9 +24,8 @@ def sinkhorn_plan(similarity: Tensor, temperature: float, n_iter: int) -> Tensor
     overwritten. Raises DataError when the temperature is too low for the precision.
     """
     if not temperature > 0 or n_iter < 1:
-        raise DataError(
-            f"temperature = {temperature} and n_iter = {n_iter} must be > 0"
-        )
+        both = f"temperature = {temperature} and n_iter = {n_iter}"
+        raise DataError(f"{both} must be > 0")
     kernel = similarity.sub_(1).div_(temperature).exp_()
     a, b = scalings(kernel, n_iter)
     return kernel.mul_(a[:, None]).mul_(b)
@@ -47,10 +44,9 @@ def scalings(
         a = 1 / (n * (kernel @ b))
         b = 1 / (m * (kernel.T @ a))
     if not (a.isfinite().all() and b.isfinite().all()):
-        raise DataError(
-            "Sinkhorn's scalings overflow: the temperature is too low for "
-            f"{kernel.dtype}; raise it (float32: 0.025 and more) or use float64"
-        )
+        fact = f"the temperature is too low for {kernel.dtype}"
+        mend = "raise it (float32: 0.025 and more) or use float64"
+        raise DataError(f"Sinkhorn's scalings overflow: {fact}; {mend}")
     return a, b
 
 

@@ -10,7 +10,6 @@ from .search import (
     TopK,
     mixed_index,
     mixed_of,
-    mixed_topk,
     ndcg_at,
     recall_at,
 )
@@ -18,6 +17,6 @@ from .similarity import MEASURES, compare
 
 __all__ = [
     "MEASURES", "Calibration", "Estimate", "MixedIndex", "Score", "Similarity", "TopK",
-    "compare", "csls_topk", "mean_topk", "mixed_index", "mixed_of", "mixed_topk",
-    "mutual_pairs", "ndcg_at", "recall_at", "score", "topk",
+    "compare", "csls_topk", "mean_topk", "mixed_index", "mixed_of", "mutual_pairs",
+    "ndcg_at", "recall_at", "score", "topk",
 ]  # fmt: skip

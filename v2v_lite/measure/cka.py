@@ -26,9 +26,7 @@ from torch import Tensor
 
 from ..spaces.files import DataError
 from .neighbors import BLOCK, blocks
-from .nulls import Order, measure, no_chance
-
-__all__ = ["cka", "cka_rbf", "cka_unbiased", "procrustes_distance", "rsa", "svcca"]
+from .nulls import Order, measure
 
 RSA_ROWS = 8192  # beyond, the ranks of all n(n-1)/2 distances pass 4 GB
 SAMPLE = 2048  # rows whose distances set the width of an RBF kernel
@@ -83,7 +81,7 @@ def cka(a: Linear, b: Linear, order: Order) -> float:
     return _square(a.x.T @ permute(b.x, order)) / math.sqrt(a.energy * b.energy)
 
 
-@measure(linear, no_chance)
+@measure(linear, lambda a, b: 0.0)
 def cka_unbiased(a: Linear, b: Linear, order: Order) -> float:
     r"""Linear CKA with unbiased HSIC (Song et al. 2012, eq. 5); chance 0, may be < 0.
 
@@ -100,8 +98,7 @@ def pca_basis(x: Tensor, k: int = 0, variance: float = 0.99) -> Tensor:
     if not 0 < variance <= 1:
         raise DataError(f"variance = {variance}; give a share above 0, up to 1")
     x = centred_factor(x)
-    values, vectors = torch.linalg.eigh(x.T @ x)
-    values, vectors = values.flip(0), vectors.flip(1)
+    values, vectors = (z.flip(-1) for z in torch.linalg.eigh(x.T @ x))
     seen = values.cumsum(0) / values.sum()
     rank = int((seen < variance * (1 - 1e-12)).sum()) + 1
     rank = min(rank, int((values > FLAT * values[0]).sum()))
@@ -112,8 +109,7 @@ def pca_basis(x: Tensor, k: int = 0, variance: float = 0.99) -> Tensor:
 def svcca(a: Tensor, b: Tensor, order: Order) -> float:
     r"""Mean canonical correlation of the principal directions that hold `variance` of
     each side (Raghu et al. 2017, arXiv 1706.05806); near 1 by chance unless n >> d."""
-    found = torch.linalg.svdvals(a.T @ permute(b, order))
-    return found.clamp_max(1).mean().item()
+    return torch.linalg.svdvals(a.T @ permute(b, order)).clamp_max(1).mean().item()
 
 
 def frobenius_normalise(x: Tensor, k: int = 0) -> Tensor:
@@ -187,19 +183,14 @@ def distance_ranks(x: Tensor, k: int = 0) -> Tensor:
     """`(n, n)` ranks of all distances among rows, centred, of norm 1; ties share."""
     n = len(x)
     if n > RSA_ROWS:
-        raise DataError(
-            f"rsa ranks all {n * (n - 1) // 2:,} distances of {n:,} rows; "
-            f"take {RSA_ROWS:,} rows at most"
-        )
+        fact = f"rsa ranks all {n * (n - 1) // 2:,} distances of {n:,} rows"
+        raise DataError(f"{fact}; take {RSA_ROWS:,} rows at most")
     x = x.double()
     p = x.square().sum(dim=1)
     distance = (x @ x.T).mul_(-2).add_(p[:, None]).add_(p)
     upper = torch.ones(n, n, dtype=torch.bool, device=x.device).triu_(1)
-    values, at = distance[upper].sort()
-    counts = torch.unique_consecutive(values, return_counts=True)[1]
-    last = counts.cumsum(0).double()
-    ranks = torch.empty_like(values)
-    ranks[at] = (last - (counts - 1) / 2).repeat_interleave(counts)
+    _, at, counts = distance[upper].unique(return_inverse=True, return_counts=True)
+    ranks = (counts.cumsum(0).double() - (counts - 1) / 2)[at]
     ranks -= ranks.mean()
     if ranks.norm() == 0:
         raise DataError("all distances among the rows are alike: no ranks to compare")
@@ -208,7 +199,7 @@ def distance_ranks(x: Tensor, k: int = 0) -> Tensor:
     return square.add_(square.T.clone())
 
 
-@measure(distance_ranks, no_chance)
+@measure(distance_ranks, lambda a, b: 0.0)
 def rsa(a: Tensor, b: Tensor, order: Order) -> float:
     r"""Spearman correlation of the two sides' distances $\lVert x_i - x_j \rVert$, i <
     j (Kriegeskorte et al. 2008); chance 0. n up to 8,192, about 3 GB there."""

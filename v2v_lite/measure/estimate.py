@@ -11,8 +11,6 @@ from torch import Tensor
 
 from ..spaces.files import DataError
 
-__all__ = ["Estimate"]
-
 
 @dataclass(frozen=True)
 class Estimate:

@@ -17,11 +17,6 @@ from ..spaces.files import DataError
 from ..spaces.rows import check_rows
 from ..spaces.space import Space
 
-__all__ = [
-    "Rows", "as_unit_rows", "blocks", "check_widths", "csls_topk", "mean_topk",
-    "mutual_pairs", "topk",
-]  # fmt: skip
-
 Rows: TypeAlias = Space | Tensor | np.ndarray | Sequence
 BLOCK = 4096
 
@@ -103,6 +98,15 @@ def check_widths(x: Tensor, y: Tensor, a: str, b: str, mend: str) -> None:
         raise DataError(f"{a} are {x.shape[1]}-d and {b} {y.shape[1]}-d; {mend}")
 
 
+def merged(
+    one: tuple[Tensor, Tensor], two: tuple[Tensor, Tensor], k: int
+) -> tuple[Tensor, Tensor]:
+    """The k largest of two lists of values and indices, `(n, i)` and `(n, j)`."""
+    values, index = (torch.cat(both, dim=1) for both in zip(one, two, strict=True))
+    values, order = values.topk(min(k, values.shape[1]), dim=1)
+    return values, index.gather(1, order)
+
+
 def _pair(queries: Rows, keys: Rows) -> tuple[Tensor, Tensor]:
     x, y = as_unit_rows(queries, "queries"), as_unit_rows(keys, "keys")
     mend = "only rows of one space can be compared, so translate one side first"
@@ -122,31 +126,18 @@ def _search(
     values = x.new_empty(x.shape[0], k)
     index = torch.empty(x.shape[0], k, dtype=torch.int64, device=x.device)
     for rows in blocks(x.shape[0], block):
-        best = x.new_empty(len(x[rows]), 0), index[rows, :0]
+        best = x.new_empty(0, 0), index[:0]
         for columns in blocks(y.shape[0], block):
             sims = x[rows] @ y[columns].T
             if penalty is not None:
                 sims.mul_(2).sub_(penalty[columns])
-            best = _merge(*best, sims, columns.start, k)
+            # max is several times faster than topk(1), which matching asks for.
+            few = min(k, sims.shape[1])
+            new = sims.max(1, keepdim=True) if k == 1 else sims.topk(few, dim=1)
+            found = new[0], new[1] + columns.start
+            best = merged(best, found, k) if columns.start else found
         values[rows], index[rows] = best
     return values, index
-
-
-def _merge(
-    best: Tensor, index: Tensor, sims: Tensor, start: int, k: int
-) -> tuple[Tensor, Tensor]:
-    # The k largest of the `best` so far and of a block that begins at column `start`.
-    # max is several times faster than topk(1), and k = 1 is what matching asks for.
-    if k == 1:
-        new, at = sims.max(dim=1, keepdim=True)
-    else:
-        new, at = sims.topk(min(k, sims.shape[1]), dim=1)
-    at += start
-    if not best.shape[1]:
-        return new, at
-    both = torch.cat([best, new], dim=1)
-    values, order = both.topk(min(k, both.shape[1]), dim=1)
-    return values, torch.cat([index, at], dim=1).gather(1, order)
 
 
 def _local_densities(x: Tensor, y: Tensor, k: int, block: int) -> tuple[Tensor, Tensor]:

@@ -23,8 +23,6 @@ from ..spaces.space import Space
 from ..spaces.splits import check_same_texts
 from .neighbors import Rows, as_unit_rows
 
-__all__ = ["Gen", "Measure", "Order", "Similarity", "evaluate", "measure", "no_chance"]
-
 Gen: TypeAlias = Generator | None
 Order: TypeAlias = Tensor | None  # a permutation (n,) of rows; None: as they are
 
@@ -68,6 +66,8 @@ class Similarity:
 
 
 Features = TypeVar("Features")
+Value: TypeAlias = Callable[[Features, Features, Order], float]
+Chance: TypeAlias = Callable[[Features, Features], float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +81,8 @@ class Measure(Generic[Features]):
     """
 
     features: Callable[..., Features]
-    value: Callable[[Features, Features, Order], float]
-    chance: Callable[[Features, Features], float] | None = None
+    value: Value[Features]
+    chance: Chance[Features] | None = None
     local: bool = False
     best: float = 1.0
 
@@ -109,18 +109,11 @@ class Measure(Generic[Features]):
 
 
 def measure(
-    features: Callable[..., Features],
-    chance: Callable[[Features, Features], float] | None = None,
-    local: bool = False,
-    best: float = 1.0,
-) -> Callable[[Callable[[Features, Features, Order], float]], Measure[Features]]:
+    features: Callable[..., Features], chance: Chance[Features] | None = None,
+    local: bool = False, best: float = 1.0,
+) -> Callable[[Value[Features]], Measure[Features]]:  # fmt: skip
     """Decorator that makes a measure of the function that compares features."""
     return lambda value: Measure(features, value, chance, local, best)
-
-
-def no_chance(a: object, b: object) -> float:
-    """The chance of measures whose mean over all permutations is 0."""
-    return 0.0
 
 
 def evaluate(
@@ -128,12 +121,13 @@ def evaluate(
     generator: Gen, progress: bool = False,
 ) -> tuple[Similarity, ...]:  # fmt: skip
     """Several measures of one pair of sides; what they share is computed once."""
-    _check_null(permutations, generator)
-    x, y = _rows(a, "a"), _rows(b, "b")
-    n = _check_pair(x, y, k)
-    if isinstance(a, Space) and isinstance(b, Space):
-        check_same_texts(a, b)
-    y, sides, found = y.to(x.device), {}, []
+    if permutations < 0:
+        raise DataError(f"permutations = {permutations}; 0 leaves the null out")
+    if permutations and generator is None:
+        mend = "generator=torch.Generator().manual_seed(0)"
+        raise DataError(f"{permutations} permutations need a generator: {mend}")
+    x, y = _pair(a, b, k)
+    n, sides, found = len(x), {}, []
     total = len(measures) * (permutations + 1)
     with tqdm(total=total, desc="similarity", disable=not progress) as bar:
         for measure in measures:
@@ -152,31 +146,19 @@ def evaluate(
     return tuple(found)
 
 
-def _rows(x: Rows, name: str) -> Tensor:
-    rows = as_unit_rows(x, name, scale=False)
-    if torch.equal(rows.amax(dim=0), rows.amin(dim=0)):
-        raise DataError(f"{name}: all rows are alike; nothing lies near or far")
-    return rows.detach()
-
-
-def _check_pair(x: Tensor, y: Tensor, k: int) -> int:
-    n = len(x)
+def _pair(a: Rows, b: Rows, k: int) -> tuple[Tensor, Tensor]:
+    x, y = (as_unit_rows(z, s, scale=False).detach() for z, s in ((a, "a"), (b, "b")))
+    for name, rows in ("a", x), ("b", y):
+        if torch.equal(rows.amax(dim=0), rows.amin(dim=0)):
+            raise DataError(f"{name}: all rows are alike; nothing lies near or far")
+    n, mend = len(x), "row i of both must be one text, and 4 are needed"
     if len(y) != n or n < 4:
-        raise DataError(
-            f"a has {n} rows and b {len(y)}; row i of both must be one text, "
-            "and 4 are needed"
-        )
+        raise DataError(f"a has {n} rows and b {len(y)}; {mend}")
     if not 1 <= k <= n - 1:
         raise DataError(f"k = {k}, but {n} rows have 1 to {n - 1} neighbours")
-    return n
-
-
-def _check_null(permutations: int, generator: Gen) -> None:
-    if permutations < 0:
-        raise DataError(f"permutations = {permutations}; 0 leaves the null out")
-    if permutations and generator is None:
-        mend = "generator=torch.Generator().manual_seed(0)"
-        raise DataError(f"{permutations} permutations need a generator: {mend}")
+    if isinstance(a, Space) and isinstance(b, Space):
+        check_same_texts(a, b)
+    return x, y.to(x.device)
 
 
 def _calibrated(null: Tensor, value: float, best: float) -> tuple:

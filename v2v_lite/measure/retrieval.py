@@ -19,8 +19,6 @@ from ..spaces.rows import unit
 from .estimate import Estimate
 from .neighbors import BLOCK, Rows, as_unit_rows, blocks
 
-__all__ = ["Estimate", "Score", "score"]
-
 # Cosines this near to each other are one number in float32, and ties count against us.
 TIE = 1e-6
 TOP = (1, 5, 16)
@@ -71,7 +69,12 @@ def score(
     # Not brought to length one here: that would copy the pool. Blocks are, one by one.
     x = as_unit_rows(translated, "translated", scale=False).detach()
     y = as_unit_rows(target, "target", scale=False).detach()
-    _check_pair(x, y)
+    if x.shape != y.shape:
+        shapes = f"translated is {tuple(x.shape)} and target {tuple(y.shape)}"
+        mend = "row i of both must be one text, in the target's space"
+        raise DataError(f"{shapes}; {mend}")
+    if len(x) < 2:
+        raise DataError("a pool of 1 ranks nothing; score at least 2 rows")
     if rank_by not in ("centred", "cosine"):
         raise DataError(f"rank_by = {rank_by!r}; choose 'centred' or 'cosine'")
     x = x.to(y.device)
@@ -91,16 +94,6 @@ def score(
     )
 
 
-def _check_pair(x: Tensor, y: Tensor) -> None:
-    if x.shape != y.shape:
-        raise DataError(
-            f"translated is {tuple(x.shape)} and target {tuple(y.shape)}; row i of "
-            "both must be one text, in the target's space"
-        )
-    if x.shape[0] < 2:
-        raise DataError("a pool of 1 ranks nothing; score at least 2 rows")
-
-
 def _centre_of(y: Tensor, centre: Tensor | None, block: int) -> Tensor:
     if centre is None:
         total = torch.zeros(y.shape[1], dtype=torch.float64, device=y.device)
@@ -109,10 +102,8 @@ def _centre_of(y: Tensor, centre: Tensor | None, block: int) -> Tensor:
         return (total / y.shape[0]).float()
     centre = torch.as_tensor(centre, dtype=torch.float32, device=y.device)
     if centre.shape != (y.shape[1],) or not centre.isfinite().all():
-        raise DataError(
-            f"centre has shape {tuple(centre.shape)}, but ({y.shape[1]},) finite "
-            "numbers are needed"
-        )
+        fact = f"centre has shape {tuple(centre.shape)}"
+        raise DataError(f"{fact}, but ({y.shape[1]},) finite numbers are needed")
     return centre
 
 
@@ -121,11 +112,10 @@ def _prepared(rows: Tensor, centre: Tensor) -> Tensor:
 
 
 def _paired_cosines(x: Tensor, y: Tensor, centre: Tensor, block: int) -> Tensor:
-    products = (
-        _prepared(x[rows], centre) * _prepared(y[rows], centre)
-        for rows in blocks(x.shape[0], block)
-    )
-    return torch.cat([product.sum(dim=1) for product in products])
+    return torch.cat([
+        (_prepared(x[rows], centre) * _prepared(y[rows], centre)).sum(dim=1)
+        for rows in blocks(len(x), block)
+    ])  # fmt: skip
 
 
 def _count_ranks(

@@ -33,12 +33,7 @@ from torch import Generator, Tensor
 
 from ..spaces.files import DataError
 from .estimate import Estimate
-from .neighbors import Rows, as_unit_rows, topk
-
-__all__ = [
-    "Calibration", "MixedIndex", "TopK", "mixed_index", "mixed_of", "mixed_topk",
-    "ndcg_at", "recall_at",
-]  # fmt: skip
+from .neighbors import Rows, as_unit_rows, merged, topk
 
 
 def recall_at(found: Tensor, true: Tensor) -> Tensor:
@@ -85,9 +80,7 @@ class TopK:
             return self
         values, at = topk(self.queries, keys, min(self.k, len(keys)))
         at = at if numbers is None else numbers.to(at.device)[at]
-        values, at = torch.cat([self.values, values], 1), torch.cat([self.at, at], 1)
-        self.values, order = values.topk(min(self.k, values.shape[1]), dim=1)
-        self.at = at.gather(1, order)
+        self.values, self.at = merged((self.values, self.at), (values, at), self.k)
         return self
 
 
@@ -99,21 +92,9 @@ class Calibration:
     shift: float = 0.0
 
     @classmethod
-    def fit(
-        cls, queries: Rows, native: Rows, translated: Rows, k: int = 10
-    ) -> Calibration:
-        """Match mean and sd of the k best scores (see the module's formula).
-
-        `queries` `(q, d)`, `native` `(n, d)` and `translated` `(m, d)` are rows that
-        the index will not be judged on; of the longer side, the first rows are taken.
-        """
-        x, y = as_unit_rows(native, "native"), as_unit_rows(translated, "translated")
-        n = min(len(x), len(y))
-        return cls.match(*(topk(queries, z[:n], k)[0] for z in (x, y)))
-
-    @classmethod
     def match(cls, native: Tensor, translated: Tensor) -> Calibration:
-        """From the k best scores `(q, k)` among equally many rows of both kinds."""
+        """Match mean and sd of the k best scores `(q, k)` among equally many rows of
+        both kinds (see the module's formula), which the index is not judged on."""
         one, two = native.double(), translated.double()
         scale = (one.std() / two.std().clamp_min(1e-9)).item() if one.numel() > 1 else 1
         return cls(scale, (one.mean() - scale * two.mean()).item())
@@ -139,29 +120,6 @@ class MixedIndex:
     recall_before: Estimate | None
     recall_after: Estimate | None
     calibration: Calibration
-
-
-def mixed_topk(
-    queries: Rows, native: Rows, translated: Rows, k: int,
-    calibration: Calibration | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The k best rows `(q, k)` of a mixed index: scores, and indices.
-
-    Indices from n on are translated rows, n + j the j-th, with n native rows. The two
-    kinds are searched apart, since a positive scale keeps the order within each.
-    """
-    n, m = (len(as_unit_rows(z, "rows", scale=False)) for z in (native, translated))
-    if not 1 <= k <= n + m:
-        raise DataError(f"k = {k}, but the index has {n + m} rows")
-    one, two = TopK(queries, k).add(native), TopK(queries, k).add(translated)
-    two.at += n
-    return _merged(one, two, calibration)
-
-
-def _merged(one: TopK, two: TopK, c: Calibration | None) -> tuple[Tensor, Tensor]:
-    values = torch.cat([one.values, c(two.values) if c else two.values], dim=1)
-    best, order = values.topk(one.k, dim=1)
-    return best, torch.cat([one.at, two.at], dim=1).gather(1, order)
 
 
 def mixed_index(
@@ -204,15 +162,17 @@ def mixed_of(
     """`mixed_index` from searches by blocks: two of equally many rows of both kinds for
     the calibration, two, by other queries, of the rows that are judged, and their true
     answers. Documents that are translated have negative numbers, ~j."""
-    both = calibrate_native.values, calibrate_translated.values
-    calibration = Calibration.match(*both)
-    found = [_merged(native, translated, c)[1] for c in (None, calibration)]
+    c = Calibration.match(calibrate_native.values, calibrate_translated.values)
+    # The kinds are searched apart, since a positive scale keeps the order within each.
+    known, plain = (native.values, native.at), translated.values
+    both = [(scores, translated.at) for scores in (plain, c(plain))]
+    found = [merged(known, moved, native.k)[1] for moved in both]
     before, after = (Estimate.of((at < 0).double().mean(dim=1)) for at in found)
     fair = one = two = None
     if true is not None:
         fair = Estimate.of((true.at < 0).double().mean(dim=1))
         one, two = (Estimate.of(recall_at(at, true.at)) for at in found)
-    return MixedIndex(store, fair, before, after, one, two, calibration)
+    return MixedIndex(store, fair, before, after, one, two, c)
 
 
 def _check_answers(found: Tensor, true: Tensor) -> None:

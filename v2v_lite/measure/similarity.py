@@ -27,12 +27,6 @@ from .cka import cka, cka_rbf, cka_unbiased, procrustes_distance, rsa, svcca
 from .neighbors import Rows, blocks, topk
 from .nulls import Gen, Measure, Order, Similarity, evaluate, measure
 
-__all__ = [
-    "MEASURES", "Near", "cka", "cka_rbf", "cka_unbiased", "cknna", "compare",
-    "cycle_knn", "lcs_knn", "mutual_knn", "nearest", "procrustes_distance", "rsa",
-    "svcca",
-]  # fmt: skip
-
 BLOCK = 1024  # rows whose k x k comparisons are made at once
 
 
@@ -140,11 +134,10 @@ def cknna(a: Near, b: Near, order: Order) -> float:
     return total / (a.cosine.norm() * b.cosine.norm()).item()
 
 
-_ALL = (
+MEASURES: dict[str, Measure] = {one.name: one for one in (
     mutual_knn, cycle_knn, lcs_knn, cknna, cka, cka_unbiased, cka_rbf, svcca, rsa,
     procrustes_distance,
-)  # fmt: skip
-MEASURES: dict[str, Measure] = {one.name: one for one in _ALL}
+)}  # fmt: skip
 
 
 def compare(

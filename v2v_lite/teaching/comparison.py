@@ -18,11 +18,6 @@ from ..align.base import Translator
 from ..measure import score
 from ..spaces import EVAL_ROWS, Space, Split, load, unpaired
 
-__all__ = [
-    "BASELINES", "KINDS", "MINI", "NUMBERS", "OURS", "PAIRED", "fit", "lines",
-    "measure", "row_of", "rows_with", "short", "space_of", "split_of", "summary",
-]  # fmt: skip
-
 OURS, MINI = "selflearn", "mini"
 BASELINES = ("identity", "mean", "random")
 PAIRED = ("procrustes", "whitened", "ridge", "mlp")

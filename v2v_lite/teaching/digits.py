@@ -20,11 +20,6 @@ from torch.nn import functional as F
 from ..align.base import check_minima
 from ..spaces.files import ConfigError, DataError
 
-__all__ = [
-    "CLASSES", "KINDS", "Recipe", "accuracy", "digits", "held_out_codes",
-    "initialise", "probe", "run", "shuffled", "train",
-]  # fmt: skip
-
 KINDS = ("mlp", "cnn", "autoencoder")
 CLASSES = 10
 
@@ -142,9 +137,8 @@ def train(
     rate = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1 - step / steps)
     for _ in tqdm(range(recipe.epochs), desc=recipe.kind, disable=not progress):
         order = torch.stack([torch.randperm(n, generator=g) for g in generators])
-        for rows in order.to(x.device).split(recipe.batch, dim=1):
-            if rows.shape[1] < recipe.batch:
-                break
+        whole = order[:, : n - n % recipe.batch].to(x.device)
+        for rows in whole.split(recipe.batch, dim=1):
             images = x.gather(1, rows[:, :, None].expand(-1, -1, p))
             output = run(recipe, parameters, images)[1]
             if recipe.kind == "autoencoder":

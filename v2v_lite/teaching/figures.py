@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from IPython.display import HTML
     from matplotlib.figure import Figure
 
-__all__ = [
-    "CYCLE", "PALETTE", "figure_to_png", "figure_to_svg", "img_tag", "new_figure",
-    "picture", "score_bars", "style",
-]  # fmt: skip
-
 #: Okabe and Ito's colours by their role in the book.
 PALETTE = {
     "source": "#0072B2", "target": "#D55E00", "translated": "#009E73",

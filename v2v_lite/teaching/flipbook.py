@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     Frame: TypeAlias = Figure | Callable[[], Figure]
 
-__all__ = ["flipbook", "frame_texts", "linked", "render"]
-
 
 def frame_texts(labels: Sequence[str], alt: str | Sequence[str]) -> list[str]:
     """One alt text per frame: its own, or the common one followed by the label."""

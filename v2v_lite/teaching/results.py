@@ -23,11 +23,6 @@ from typing import Any
 from ..spaces.bundled import data_folder, read_manifest
 from ..spaces.files import DataError, read_json
 
-__all__ = [
-    "FORMAT", "NAMES", "bare", "circumstances", "data_hash", "load", "module_hash",
-    "module_path", "results_folder", "stale",
-]  # fmt: skip
-
 FORMAT = "v2v-result-2"
 #: The results that the experiments write.
 NAMES = (

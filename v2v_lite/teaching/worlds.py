@@ -22,12 +22,6 @@ from ..spaces import Space, load, unit, unpaired
 from ..vec2vec import Nets, Networks, Preset, train_step
 from ..vec2vec.config import AdversarialConfig, LossConfig, NetConfig, OptimConfig
 
-__all__ = [
-    "FEW_ANCHORS", "REDUCED", "STEPS", "SmallProblem", "coarse_maps", "metrics",
-    "on_axes", "references", "small_preset", "small_problem", "train_small",
-    "translation_metrics",
-]  # fmt: skip
-
 SIDES = ("source", "target")
 STEPS = 1500
 #: The ablations' training and its coarse initial maps, on 16 axes (chapter 13).

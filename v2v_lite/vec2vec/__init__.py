@@ -4,6 +4,7 @@ Read `config` (what can be set), `step` (one update, whole) and `losses`; `train
 it all, and `Vec2Vec` is the method as a `Translator`.
 """
 
+from ..align.linalg import orthogonalised
 from . import losses
 from .config import (
     AdversarialConfig,
@@ -17,7 +18,7 @@ from .distributed import Interrupted
 from .layers import SeedLinear
 from .losses import GAMES, VSP, Game, VspForm, d_loss, g_loss, gradient_penalty
 from .nets import Discriminator, Nets, Networks, SpectralFilter
-from .optim import Muon, orthogonalised
+from .optim import Muon
 from .presets import OURS, PAPER, PRESETS, RELEASED, preset_named
 from .result import PairTranslator, TrainResult
 from .state import TrainingDiverged

@@ -7,8 +7,6 @@ import hashlib
 import torch
 from torch import Tensor
 
-__all__ = ["Batches", "derive_seed"]
-
 BLOCK = 64  # steps whose rows are drawn together: one kernel per seed and space
 
 

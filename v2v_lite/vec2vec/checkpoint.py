@@ -22,8 +22,6 @@ from torch import Tensor
 from ..spaces.files import DataError, atomic, parse_json
 from ..spaces.headers import check_header, read_tensors, write_tensors
 
-__all__ = ["checkpoints", "flat", "load", "nested", "save"]
-
 FORMAT = "v2v-checkpoint-3"
 OTHER_VERSION = "resume with the version of v2v_lite that wrote it, or train anew"
 BETWEEN = "/"  # between the names on the way to a tensor; state_dict has the dots

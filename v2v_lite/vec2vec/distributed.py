@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from ..align.sinkhorn import reduced_precision_matmul
 from ..spaces.files import ConfigError
@@ -24,9 +25,6 @@ from .step import Batch, Engine
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from tqdm import tqdm
-
-__all__ = ["AcceleratedEngine", "Interrupted", "StopSignal", "build_accelerator"]
 
 INSTALL = "`pip install 'v2v_lite[train]'` brings it"
 DEVICES = ("auto", "cpu", "cuda")
@@ -142,8 +140,6 @@ class AcceleratedEngine(Engine):
     def around_loop(self, step: int, shown: bool) -> Iterator[tqdm]:
         """A progress bar; generators are forked, matmul precision is as configured, and
         trackers are closed at the end."""
-        from tqdm.auto import tqdm
-
         steps, precision = self.optim.steps, self.optim.matmul_precision
         device = self.accelerator.device
         try:

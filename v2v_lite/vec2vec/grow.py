@@ -18,20 +18,19 @@ the layers in `layers`, and no number passes from one hypothesis to another.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Generator, Tensor, nn
 
 from ..align.base import check_minima
-from ..align.grow import Direction, GrowConfig, Judge
+from ..align.grow import GrowConfig, Judge
 from ..align.linalg import sample_rows
 from ..spaces.files import ConfigError
 from .config import NetConfig
 from .layers import stack
 from .losses import GAMES, d_loss, g_loss, gradient_penalty
 from .step import frozen
-
-__all__ = ["JUDGED", "JudgeConfig", "judge_direction", "trained_judges"]
 
 # A growth that trained judges can afford: fewer hypotheses and rows. Judges lag behind
 # the maps, so there are twice the steps of half the size.
@@ -72,11 +71,7 @@ class JudgeConfig:
 
 def trained_judges(config: JudgeConfig) -> Judge:
     """What `grow` takes as `judge`: discriminators that train beside the maps."""
-
-    def judge(x: Tensor, y: Tensor, number: int, generator: Generator) -> Direction:
-        return _Judges(x, y, number, config, generator)
-
-    return judge
+    return partial(_Judges, config)
 
 
 def judge_direction(
@@ -97,7 +92,7 @@ class _Judges:
     # The judges of one stage, their optimiser and the rows they learn from.
 
     def __init__(
-        self, x: Tensor, y: Tensor, number: int, config: JudgeConfig,
+        self, config: JudgeConfig, x: Tensor, y: Tensor, number: int,
         generator: Generator,
     ) -> None:  # fmt: skip
         widths = x.shape[1], config.hidden_dim, 1

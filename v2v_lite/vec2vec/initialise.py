@@ -18,11 +18,6 @@ from .config import Preset
 from .presets import OURS, from_dict, preset_named
 from .state import TrainState
 
-__all__ = [
-    "CHECKPOINTS", "check_same_data", "check_spaces", "load_saved", "saved_steps",
-    "settle", "sketch", "split",
-]  # fmt: skip
-
 CHECKPOINTS = "checkpoints"  # a run's folder of them
 ANEW = "train anew in another folder"
 Saved: TypeAlias = tuple[dict[str, Any], dict[str, Any]]  # a tree and its header

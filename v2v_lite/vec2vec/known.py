@@ -23,8 +23,6 @@ from .losses import reconstruction
 from .maps import Maps
 from .nets import Nets
 
-__all__ = ["check_pairs", "known_at", "start_from_pairs", "with_pairs"]
-
 Known = dict[str, Tensor]
 
 

@@ -20,10 +20,6 @@ from torch.nn import functional as F
 
 from .config import NetConfig
 
-__all__ = [
-    "Block", "SeedBatchNorm", "SeedLayerNorm", "SeedLinear", "clip_by_seed", "stack",
-]  # fmt: skip
-
 
 class SeedLinear(nn.Module):
     """x W + b for S seeds, `(S, B, d_in)` to `(S, B, d_out)`.
@@ -116,10 +112,8 @@ class Block(nn.Module):
         else:
             h = F.silu(h)
             h = self._drop(h if self.norm is None else self.norm(h))
-        if not self.skip:
-            return h
-        extra = h.shape[-1] - x.shape[-1]
-        return h + (F.pad(x, (0, extra)) if extra > 0 else x[..., : h.shape[-1]])
+        # A negative padding cuts.
+        return h + F.pad(x, (0, h.shape[-1] - x.shape[-1])) if self.skip else h
 
     def _drop(self, h: Tensor) -> Tensor:
         if h.device.type == "cpu" and self.dropout and self.training:

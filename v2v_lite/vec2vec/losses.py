@@ -27,12 +27,6 @@ from torch.nn import functional as F
 
 from ..spaces.files import ConfigError
 
-__all__ = [
-    "GAMES", "VSP", "Game", "VspForm", "cycle", "d_loss", "density", "g_loss",
-    "gradient_penalty", "gram", "mmd", "reconstruction", "vsp_paper", "vsp_released",
-    "vsp_self",
-]  # fmt: skip
-
 BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 

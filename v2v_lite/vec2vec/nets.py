@@ -20,9 +20,6 @@ from .layers import SeedLayerNorm, SeedLinear, stack
 from .losses import GAMES, at_least_float32
 from .maps import Whitenings, adapter_weights
 
-__all__ = ["Discriminator", "Nets", "Networks", "SpectralFilter", "stack"]
-
-
 # ---- the translator
 
 

@@ -21,11 +21,6 @@ from .config import OptimConfig
 from .nets import Networks
 from .step import Optimisers
 
-__all__ = [
-    "Muon", "build_optimisers", "lr_multiplier", "orthogonalised",
-    "set_learning_rates",
-]  # fmt: skip
-
 
 class Muon(torch.optim.Adam):
     r"""Adam, except for groups with `momentum`: these take orthogonalised steps.
@@ -52,10 +47,8 @@ class Muon(torch.optim.Adam):
                 if (grad := weight.grad) is not None:
                     state, momentum = self.state[weight], group["momentum"]
                     if not state:  # Adam's loading looks for a step
-                        state |= {
-                            "mean": torch.zeros_like(grad),
-                            "step": torch.zeros(()),
-                        }
+                        state["mean"] = torch.zeros_like(grad)
+                        state["step"] = torch.zeros(())
                     state["mean"].lerp_(grad, 1 - momentum)
                     ahead = grad.lerp(state["mean"], momentum)
                     weight.sub_(orthogonalised(ahead), alpha=group["lr"])
@@ -87,8 +80,8 @@ def build_optimisers(networks: Networks, config: OptimConfig) -> Optimisers:
     else:
         found["nets"] = torch.optim.Adam([first, rest], config.lr, **adam)
     if weights := networks.discriminator_parameters():
-        d_adam = torch.optim.Adam(weights, config.d_lr, eps=config.d_eps, **adam)
-        found["discriminators"] = d_adam
+        adam["eps"] = config.d_eps
+        found["discriminators"] = torch.optim.Adam(weights, config.d_lr, **adam)
     return found
 
 

@@ -34,11 +34,6 @@ from .nets import Nets, SpectralFilter
 from .presets import from_dict
 from .state import TrainState
 
-__all__ = [
-    "PairTranslator", "Report", "SpaceStats", "TrainResult", "evaluate",
-    "output_matrices", "single_seed",
-]  # fmt: skip
-
 Report: TypeAlias = "Callable[[PairTranslator], dict[str, float]]"
 SCORES = "score", "density", "anchor", "closeness", "cycle", "csls"
 CONFIG = "config"  # a tensor of the bytes of the configuration's JSON

@@ -21,8 +21,6 @@ from .maps import Maps, Whitenings
 from .nets import Nets, Networks
 from .optim import build_optimisers
 
-__all__ = ["LossMeter", "TrainState", "TrainingDiverged"]
-
 
 class TrainingDiverged(DataError):  # a V2VError alone from version 0.3
     """A loss or a weight that is not finite; the message names step and seed."""

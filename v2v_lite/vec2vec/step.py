@@ -27,11 +27,6 @@ from .layers import clip_by_seed
 from .losses import GAMES, VSP
 from .nets import Discriminator, Nets, Networks
 
-__all__ = [
-    "Engine", "ForwardOutput", "clip_by_seed", "discriminator_losses", "forward",
-    "frozen", "generator_losses", "step_losses", "train_step",
-]  # fmt: skip
-
 Batch = dict[str, Tensor]  # name -> (S, B, d) unit rows
 Pairs = dict[tuple[str, str], Tensor]  # (source, target) -> (S, B, d)
 Losses = dict[str, Tensor]  # name -> (S,)
@@ -140,11 +135,9 @@ def forward(nets: Nets, batch: Batch, config: LossConfig) -> ForwardOutput:
         sources = [name for name in batch if rebuild or name != target]
         together = z if rebuild else torch.stack([latents[s] for s in sources], dim=1)
         made = nets.decode(target, together).unbind(1)
-        for source, rows in zip(sources, made, strict=True):
-            if source == target:
-                rebuilt[target] = rows
-            else:
-                translated[source, target] = rows
+        translated |= {(s, target): y for s, y in zip(sources, made, strict=True)}
+        if rebuild:
+            rebuilt[target] = translated.pop((target, target))
     round_trip_vsp = config.vsp_weight and VSP[config.vsp].rows == "round trips"
     if config.cycle_weight or round_trip_vsp:
         stop = config.cycle_stop_gradient

@@ -39,8 +39,6 @@ from .result import PairTranslator, Report, SpaceStats, TrainResult
 from .state import TrainingDiverged, TrainState
 from .step import Losses, train_step
 
-__all__ = ["Trainer", "train"]
-
 HISTORY = "history.json"
 
 

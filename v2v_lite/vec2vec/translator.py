@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..align.base import Clock, Rows, Stages, as_space
 from ..align.few_pairs import Pairs, check_pairs
 from ..spaces.space import Space
 from .config import Preset
 from .result import PairTranslator
 from .trainer import train
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-__all__ = ["Vec2Vec"]
 
 
 class Vec2Vec(PairTranslator):
@@ -34,7 +27,7 @@ class Vec2Vec(PairTranslator):
     def fit(
         self, source: Rows, target: Rows, *, seed: int = 0, progress: bool = False,
         pairs: Pairs | None = None,
-    ) -> Self:  # fmt: skip
+    ) -> Vec2Vec:  # fmt: skip
         """Learn from unpaired rows, and from `pairs` (i, j) where some are known, as
         `SelfLearn.fit`; their rows are among those that are trained on or held out."""
         source, target = as_space(source, "source"), as_space(target, "target")
