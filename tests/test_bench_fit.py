@@ -32,6 +32,11 @@ def test_a_nuisance_has_its_share_of_the_variance(pair):
     values = torch.linalg.eigvalsh(rows.T @ rows / len(rows))
     assert 0.12 < values[-1] / values.sum() < 0.17
     assert torch.equal(moved[1].mean, moved[0].mean)
+    # What moved the rows is the direction that the map of another fit leaves out.
+    axis, _ = fit.nuisance_axis(256, 0)
+    top = torch.linalg.eigh(rows.T @ rows).eigenvectors[:, -1]
+    assert (axis @ top).abs() > 0.98
+    assert fit.with_nuisance(pair, 0.0, 0) == [*pair]  # the very same
 
 
 def test_the_table(monkeypatch, tmp_path):
@@ -46,18 +51,24 @@ def test_the_table(monkeypatch, tmp_path):
     monkeypatch.setattr(fit, "PHASES", (phase,) * 4)
     monkeypatch.setattr(fit, "SHORT", (phase,) * 3)
     plan = fit.Plan(
-        main=("wordllama", "wordllama"), widths=(256, 520), n_wide=400, n_nuisance=1200,
-        pairs=(("wordllama", "minilm"),), n_starts=400,
+        main=("wordllama", "wordllama"), widths=((256, 256), (520, 300)), n_wide=400,
+        n_nuisance=1200, nuisance_seeds=1, pairs=(("wordllama", "minilm"),),
+        n_starts=400,
     )  # fmt: skip
     table, missing = fit.measure(plan, tmp_path, ("width",), 0)
     assert missing == ["nuisance", "paired", "starts"]
-    assert [row["width"] for row in table["width"]] == [256, 520]
+    widths = [(row["width"], row["target_width"]) for row in table["width"]]
+    assert widths == [(256, 256), (520, 300)]
     table, missing = fit.measure(plan, tmp_path, fit.PARTS, 0)
     assert not missing and table["share"] == 0.14
     plain, dropped, kept = table["nuisance"]
     assert (plain["share"], dropped["share"], kept["drop"]) == (0, 0.14, False)
     assert tuple(dropped["detail"]["target_without"]) == (0,)  # of one encoder: sure
     assert "target_without" not in kept["detail"] | plain["detail"]
+    # Each map in the other pool: that of the direction costs both.
+    assert plain["other"]["share"] == 0.14 and dropped["other"]["share"] == 0
+    assert plain["other"]["cosine"] < plain["cosine"]
+    assert dropped["cosine"] < dropped["other"]["cosine"] and "other" not in kept
     assert table["paired"][1]["top1"] < table["paired"][0]["top1"] == 1  # one encoder
     assert [row["start"] for row in table["starts"]] == ["anchors", "best"]
     assert len(fit.lines(table)) == 9 and table["starts"][0]["pool"] == 4096

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 from torch import Tensor
 
 from ..spaces.files import DataError
-from ..spaces.rows import unit
+from ..spaces.rows import check_rows, unit
 from ..spaces.space import Space
 from .base import Rows, Stages, Translator, as_space, centred
 from .linalg import WIDE, leading_axes
@@ -43,7 +43,7 @@ class CentredTranslator(Translator):
 
     def direction(self, x: Rows) -> Tensor:
         """The centred translation, `(n, d_t)` unit rows around the target's mean."""
-        rows = as_space(x, "rows").vectors
+        rows = x.vectors if isinstance(x, Space) else check_rows(x)
         return self._direction(rows - self.source_mean.to(rows.device))
 
     @abstractmethod
