@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -125,7 +124,9 @@ class Align(Fit):
             if self.method not in ("selflearn", "vec2vec"):
                 raise base.UsageError(f"--pairs: {self.method} learns from none")
             sides[:2], known["pairs"] = with_pairs(sides[:2], self.pairs)
-        sides, models = base.on_device(sides, self.device, partial(self._fits, **known))
+        sides, models = base.on_device(
+            self.device, lambda device: self._fits([s.to(device) for s in sides], known)
+        )
         models[0].save(out)  # an interrupted diagnosis must not cost the fit
         unseen.keep_rows(out, (self.source, self.target), *fitted)
         best, found = best_of(models, *sides[2:])
@@ -141,7 +142,7 @@ class Align(Fit):
         return result
 
     def _fits(
-        self, sides: list[v2v.spaces.Space], **known: Any
+        self, sides: list[v2v.spaces.Space], known: dict[str, Any]
     ) -> tuple[list[v2v.spaces.Space], list[v2v.align.Translator]]:
         """The sides, on the device, and a translator of each seed."""
         models = []

@@ -80,6 +80,7 @@ def parse(words: Sequence[str]) -> Command:
     if "" in words or any(re.fullmatch("--[^=]+=", word) for word in words):
         raise UsageError("one of the words is empty (an unset variable of the shell?)")
     box, kinds = io.StringIO(), _commands(words)
+    words = ["--help" if word == "--help-all" else word for word in words]
     try:
         with redirect_stderr(box):
             found = tyro.cli(kinds, args=words, **TYRO)
@@ -93,9 +94,11 @@ def parse(words: Sequence[str]) -> Command:
 def _commands(words: Sequence[str]) -> Any:
     train: Any = Annotated[Command, subcommand("train", description=TRAIN)]
     if list(words[:1]) == ["train"]:
-        from .train import Train, defaults
+        from .train import Brief, Train, defaults
 
         train = Annotated[Train, subcommand("train", default=defaults(words[1:]))]
+        if {"-h", "--help"} & {*words}:
+            train = Annotated[Brief, subcommand("train")]
     kinds = (*COMMANDS[:2], train, *COMMANDS[2:])
     return Union[kinds]  # noqa: UP007 (`|` joins no tuple)
 

@@ -80,31 +80,24 @@ def at_least_one(**values: int | None) -> None:
 # ---- devices and folders
 
 
-def to_device(space: v2v.spaces.Space, device: Device) -> v2v.spaces.Space:
-    """The space on `device`; "auto" is the GPU when there is one."""
+def on_device(device: Device, work: Callable[[str], T]) -> T:
+    """`work` on "cuda" or "cpu"; "auto" is the GPU when there is one.
+
+    Where "auto" took a GPU and its memory was too small, once more on the CPU.
+    """
     import torch
 
     gpu = torch.cuda.is_available()
     if device == "cuda" and not gpu:
         raise UsageError("device 'cuda': torch finds no GPU here; use --device cpu")
-    return space.to("cuda" if gpu and device != "cpu" else "cpu")
-
-
-def on_device(
-    spaces: Sequence[v2v.spaces.Space], device: Device, work: Callable[..., T]
-) -> T:
-    """`work` on the spaces, moved to `device`. Where "auto" took a GPU and its memory
-    was too small, once more on the CPU."""
-    import torch
-
-    try:
-        return work([to_device(space, device) for space in spaces])
-    except RuntimeError as error:
-        gpu = device == "auto" and torch.cuda.is_available()
-        if not gpu or "out of memory" not in str(error):
-            raise
-    echo("the GPU's memory is too small for this; again on the CPU")
-    return work([to_device(space, "cpu") for space in spaces])
+    if gpu and device != "cpu":
+        try:
+            return work("cuda")
+        except RuntimeError as error:
+            if device == "cuda" or "out of memory" not in str(error):
+                raise
+        echo("the GPU's memory is too small for this; again on the CPU")
+    return work("cpu")
 
 
 def file_of(word: str | Path) -> Path:

@@ -73,10 +73,12 @@ class Rehearse(base.Command):
                   f"{sides[1].n:,} rows of other texts")  # fmt: skip
         bar = base.interactive()
 
-        def fitted(sides: list[v2v.spaces.Space]) -> v2v.align.Translator:
-            return made(self.method).fit(*sides, seed=self.seed, progress=bar)
+        def fitted(device: str) -> v2v.align.Translator:
+            source, target = (side.to(device) for side in sides)
+            model = made(self.method)
+            return model.fit(source, target, seed=self.seed, progress=bar)
 
-        model = base.on_device(sides, self.device, fitted)
+        model = base.on_device(self.device, fitted)
         unseen = (
             space.with_mean(side.mean)
             for space, side in zip(split.unseen(), sides, strict=True)

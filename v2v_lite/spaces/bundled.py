@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .files import AnyPath, DataError, pick, sha256_of
+from .files import AnyPath, DataError, check_file, pick, sha256_of
 from .formats import READERS, is_rows_file, open_table
 from .headers import Schema, check_header, is_plain_text, read_header, safe_child
 from .space import PROVENANCE, Space
@@ -120,6 +120,8 @@ def resolve_table(name_or_path: AnyPath, part: str = "all") -> Table:
         )  # fmt: skip
     if is_rows_file(name_or_path):
         return open_table(name_or_path, PROVENANCE)
+    if os.path.lexists(name_or_path):
+        check_file(name_or_path)  # a folder or a loop of links says so
     raise DataError(
         f"{name_or_path}: neither a bundled space ({', '.join(NAMES)}) "
         f"nor a file of rows ({' '.join(READERS)})"

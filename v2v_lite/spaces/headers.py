@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 import reprlib
 import struct
@@ -32,8 +33,9 @@ from .files import (
 )
 
 __all__ = [
-    "Schema", "check_header", "is_nonempty_text", "is_plain_text", "read_header",
-    "read_tensors", "safe_child", "safe_name", "write_rows", "write_tensors",
+    "Schema", "check_header", "is_nonempty_text", "is_plain_text", "part_of",
+    "read_header", "read_tensors", "safe_child", "safe_name", "write_rows",
+    "write_tensors",
 ]  # fmt: skip
 
 
@@ -101,7 +103,16 @@ def _fits(value: Any, rule: type | Callable[[Any], bool]) -> bool:
 
 def read_header(path: AnyPath, schema: Schema) -> dict[str, Any]:
     """The table in a JSON file, checked against a schema (see `check_header`)."""
-    return check_header(read_json(path), schema, path)
+    return check_header(read_json(part_of(path)), schema, path)
+
+
+def part_of(path: AnyPath) -> Path:
+    """`path`; DataError when its folder is there and lacks this file."""
+    path = Path(path)
+    if path.parent.is_dir() and not os.path.lexists(path):
+        fact = f"{path.parent}: the folder has no {path.name}"
+        raise DataError(f"{fact}; copy all of it again, or make it anew")
+    return path
 
 
 def write_tensors(path: AnyPath, tensors: Mapping[str, Tensor], header: dict) -> None:
