@@ -179,6 +179,8 @@ def test_input_that_cannot_be_used(fails, monkeypatch):
     assert "hidden_dim = -1" in fails(*both, "--net.hidden-dim", -1)
     assert "no such file" in fails("train", "no.npy", "b.safetensors")
     assert "no such file" in fails("train", "--resume", "nowhere")
+    Path("lost").mkdir()
+    assert "lost: the folder has no run.json" in fails("train", "--resume", "lost")
     assert "linear_adapters" in fails(*both, "--net.no-linear-adapters")
     monkeypatch.setitem(sys.modules, "accelerate", None)
     assert "v2v_lite[train]" in fails(*both, *TINY)

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import v2v_lite as v2v
 
 from . import base, unseen
-from .known import PairFiles, with_pairs
 from .methods import Start, expected_time, made, remarks
 
 __all__ = [
@@ -46,7 +45,7 @@ class Fit(base.Command):
     force: base.Flag = False
     # For selflearn and vec2vec, known pairs: two files, row i of both the same text.
     # Their rows are fitted with the others.
-    pairs: PairFiles = None
+    pairs: base.TwoFiles = None
 
     def sides(self) -> list[v2v.spaces.Space]:
         """The rows to fit on, and those held back (see `unseen.load_pair`)."""
@@ -71,10 +70,8 @@ class Fit(base.Command):
 
         if self.force:
             return
-        read, mend = (
-            v2v.spaces.read_header,
-            "give another --out, or overwrite it by --force",
-        )
+        read = v2v.spaces.read_header
+        mend = "give another --out, or overwrite it by --force"
         if saved_steps(folder):
             raise base.UsageError(f"{folder} holds a run; go on by --resume, {mend}")
         there = pair
@@ -123,7 +120,7 @@ class Align(Fit):
         if self.pairs is not None:
             if self.method not in ("selflearn", "vec2vec"):
                 raise base.UsageError(f"--pairs: {self.method} learns from none")
-            sides[:2], known["pairs"] = with_pairs(sides[:2], self.pairs)
+            sides[:2], known["pairs"] = unseen.with_pairs(sides[:2], self.pairs)
         sides, models = base.on_device(
             self.device, lambda device: self._fits([s.to(device) for s in sides], known)
         )
@@ -280,11 +277,10 @@ def check_same_rows(
     alike = bool(one.header) == bool(two.header)
     ids = [t.ids.tolist() for t in (one, two) if t.ids is not None and alike]
     if one.shape[0] != two.shape[0] or (len(ids) == 2 and ids[0] != ids[1]):
-        raise base.UsageError(
-            f"the {one.shape[0]} and {two.shape[0]} rows are not of the same texts; "
-            "give row i of both the same text (--part eval of bundled names?)"
-        )
-    names = {table.header.get("encoder", "unknown") for table in (one, two)}
+        fact = f"the {one.shape[0]} and {two.shape[0]} rows are not of the same texts"
+        mend = "give row i of both the same text (--part eval of bundled names?)"
+        raise base.UsageError(f"{fact}; {mend}")
+    names = {one.name, two.name}
     if encoder and len(names - {"unknown"}) > 1:
         both = " and ".join(sorted(names))
         raise base.UsageError(f"rows of {both} are in different spaces; translate them")

@@ -21,8 +21,6 @@ from typing import Annotated, Any, Literal, TextIO, TypeVar, cast
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-import v2v_lite as v2v
-
 __all__ = ["Command", "Result", "UsageError", "emit", "safe_streams"]
 
 T = TypeVar("T")
@@ -34,6 +32,8 @@ Int = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
 Float = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
 OptionalPath = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
 Text = Annotated[str | None, arg(metavar="STR", help_behavior_hint="")]
+TwoFiles = Annotated[tuple[str, str] | None, arg(metavar="SOURCE_ROWS TARGET_ROWS",
+                                                 help_behavior_hint="")]  # fmt: skip
 # Positional arguments.
 Source = Annotated[str, Positional, arg(metavar="SOURCE")]
 Target = Annotated[str, Positional, arg(metavar="TARGET")]

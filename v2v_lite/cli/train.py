@@ -31,7 +31,6 @@ from ..vec2vec.initialise import CHECKPOINTS, saved_steps
 from ..vec2vec.presets import OLD_FIELDS, OLD_PRESETS, from_dict, preset_named
 from . import base, unseen
 from .align import Fit
-from .known import with_pairs
 
 __all__ = ["Brief", "Train", "defaults", "renamed"]
 
@@ -105,7 +104,7 @@ class Train(Brief):
         names = [side.name for side in sides[:2]]
         names, known = names if names[0] != names[1] else ["source", "target"], {}
         if self.pairs is not None:
-            sides[:2], places = with_pairs(sides[:2], self.pairs)
+            sides[:2], places = unseen.with_pairs(sides[:2], self.pairs)
             some = (side.take(at) for side, at in zip(sides[:2], places, strict=True))
             known = dict(zip(names, some, strict=True))
 
@@ -119,9 +118,8 @@ class Train(Brief):
             )  # fmt: skip
 
         alone = "RANK" not in os.environ  # or all processes would have to change
-        found = (
-            base.on_device(self.device, trained) if alone else trained(self.device)
-        )
+        device = self.device
+        found = base.on_device(device, trained) if alone else trained(device)
         return self.result(
             f"vec2vec {self.config.name}", found.diagnoses[found.best][0], out=out,
             preset=self.config.name, step=found.steps[found.best],

@@ -61,7 +61,7 @@ def load(
 
     Sets of documents have a fourth part, "labels": their labels' descriptions, which
     are not among "all".
-    Size and SHA-256 of its files are compared with the manifest (once a process for
+    The SHA-256 of its files is compared with the manifest's (once a process for
     unchanged files). The mean is that of the training rows whatever the part. `folder`
     is that of another manifest, such as `make_set` writes. Raises DataError for unknown
     names (listing the known) and for files that are missing, cut short or altered.
@@ -104,17 +104,15 @@ def resolve(name_or_path: AnyPath, part: str = "all", drop_bad: bool = False) ->
 
     Raises DataError listing the bundled names when it is neither.
     """
-    if str(name_or_path) in NAMES:
-        return load(str(name_or_path), part)
-    return Space.of_table(resolve_table(name_or_path), None, drop_bad)
+    return Space.of_table(resolve_table(name_or_path, part), None, drop_bad)
 
 
 def resolve_table(name_or_path: AnyPath, part: str = "all") -> Table:
     """The same rows, unread where they are in a file."""
-    if str(name_or_path) in NAMES:
-        space = load(str(name_or_path), part)
+    if (name := str(name_or_path)) in NAMES:
+        space = load(name, part)
         return Table(
-            str(name_or_path), (space.n, space.d),
+            name, (space.n, space.d),
             lambda: (space.vectors[span] for span in spans(space.n)),
             ids=space.ids, header=asdict(space.provenance), mean=space.mean, exact=True,
         )  # fmt: skip
@@ -122,31 +120,26 @@ def resolve_table(name_or_path: AnyPath, part: str = "all") -> Table:
         return open_table(name_or_path, PROVENANCE)
     if os.path.lexists(name_or_path):
         check_file(name_or_path)  # a folder or a loop of links says so
-    raise DataError(
-        f"{name_or_path}: neither a bundled space ({', '.join(NAMES)}) "
-        f"nor a file of rows ({' '.join(READERS)})"
-    )
+    kinds = f"a bundled space ({', '.join(NAMES)}) nor a file of rows"
+    raise DataError(f"{name_or_path}: neither {kinds} ({' '.join(READERS)})")
 
 
 def verify(folder: Path, described: dict) -> Path:
     """The path of a file of `folder` that the manifest describes, checked.
 
-    Raises DataError unless it lies below the folder and has the size in bytes and the
-    SHA-256 that the manifest tells.
+    Raises DataError unless it lies below the folder and has the SHA-256 that the
+    manifest tells.
     """
     path = safe_child(folder, described["file"], folder / MANIFEST)
-    size, sha256 = described["bytes"], described["sha256"]
     name = "/".join(path.parts[-3:])
     mend = f"restore it (`git checkout -- {name}`), reinstall, or make the set again"
     if not path.is_file():
         raise DataError(f"{path}: the file is missing; {mend}")
     found = path.stat()
-    if found.st_size != size:
-        sizes = f"{found.st_size} bytes, expected {size}"
-        raise DataError(f"{path}: cut short or altered: {sizes}; {mend}")
-    actual = _sha256_once(str(path), found.st_mtime_ns, size)
-    if actual != sha256:
-        raise DataError(f"{path}: altered: SHA-256 {actual}, expected {sha256}; {mend}")
+    actual = _sha256_once(str(path), found.st_mtime_ns, found.st_size)
+    if actual != described["sha256"]:
+        differ = f"SHA-256 {actual}, expected {described['sha256']}"
+        raise DataError(f"{path}: cut short or altered: {differ}; {mend}")
     return path
 
 

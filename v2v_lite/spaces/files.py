@@ -163,10 +163,9 @@ def write_json(path: AnyPath, obj: Any) -> None:
         text = json.dumps(obj, indent=1, ensure_ascii=False, allow_nan=False)
         content = f"{text}\n".encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise DataError(
-            f"{path}: cannot be written as JSON ({first_line(error)}); "
-            "turn tensors and arrays into lists or numbers, and NaN into null"
-        ) from error
+        fact = f"{path}: cannot be written as JSON ({first_line(error)})"
+        mend = "turn tensors and arrays into lists or numbers, and NaN into null"
+        raise DataError(f"{fact}; {mend}") from error
     with atomic(path) as temporary:
         temporary.write_bytes(content)
 

@@ -78,10 +78,9 @@ def check_header(
         value = found.get(name)
         if isinstance(rule, str):
             if value != rule:
-                raise DataError(
-                    f"{where}: {name} {shown(value)}, but this version reads {rule!r}; "
-                    "make it again, or install the version that wrote it"
-                )
+                fact = f"{name} {shown(value)}, but this version reads {rule!r}"
+                other = "make it again, or install the version that wrote it"
+                raise DataError(f"{where}: {fact}; {other}")
         elif name not in found:
             if name == key:
                 raise DataError(f"{where}: no {name!r}; {mend}")
@@ -89,9 +88,8 @@ def check_header(
             check_header(value, rule, f"{where}, {name}", mend)
         elif not _fits(value, rule):
             needed = rule.__name__.removeprefix("is_").replace("_", " ")
-            raise DataError(
-                f"{where}: {name} is {shown(value)}, but {needed} is needed; {mend}"
-            )
+            fact = f"{name} is {shown(value)}, but {needed} is needed"
+            raise DataError(f"{where}: {fact}; {mend}")
     return found
 
 
@@ -151,7 +149,7 @@ def read_tensors(path: AnyPath) -> tuple[dict[str, Tensor], dict]:
 
 def write_rows(
     path: AnyPath, blocks: Iterable[Tensor], shape: tuple[int, int],
-    ids: Tensor | None, header: dict,
+    ids: Tensor | None, header: dict, mean: Tensor | None = None,
 ) -> None:  # fmt: skip
     """As `write_tensors`: "vectors" `(n, d)` float32 by blocks, their mean, and ids."""
     entries = {"vectors": ("F32", shape), "mean": ("F32", shape[1:])}
@@ -180,8 +178,9 @@ def write_rows(
         for rows in blocks:
             total += rows.sum(dim=0, dtype=torch.float64).cpu()
             file.write(rows.cpu().contiguous().numpy().data)
-        end, mean = file.tell(), (total / max(shape[0], 1)).float()
-        file.write(mean.numpy().data)
+        end = file.tell()
+        mean = (total / max(shape[0], 1)).float() if mean is None else mean.cpu()
+        file.write(mean.contiguous().numpy().data)
         _add(digest, "mean", mean)
         digest.update(f"vectors torch.float32 {shape}".encode())
         file.seek(start)
@@ -237,8 +236,7 @@ def safe_child(folder: AnyPath, name: Any, where: AnyPath) -> Path:
         plain = part.isprintable() and not re.search(r"[\\:]", part)
         long = len(part.encode("utf-8", "replace")) > NAME_BYTES
         if not part or part.startswith(".") or not plain or long:
-            raise DataError(
-                f"{where}: {reprlib.repr(name)} is not a path below the folder: plain "
-                "names with slashes between them are needed"
-            )
+            fact = f"{reprlib.repr(name)} is not a path below the folder"
+            needed = "plain names with slashes between them are needed"
+            raise DataError(f"{where}: {fact}: {needed}")
     return Path(folder, *parts)

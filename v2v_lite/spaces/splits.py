@@ -136,7 +136,6 @@ def _check_no_repeats(a: Space, b: Space) -> None:
         ids = torch.cat([a.vectors.cpu(), b.vectors.cpu()], dim=1)
     again = repeats(ids.cpu())
     if again:
-        raise LeakError(
-            f"{len(again)} rows repeat an earlier text ({name_rows(again)}), which "
-            "is a pair in disguise once the two fall on different sides; drop repeats"
-        )
+        fact = f"{len(again)} rows repeat an earlier text ({name_rows(again)})"
+        why = "a pair in disguise once the two fall on different sides"
+        raise LeakError(f"{fact}, which is {why}; drop repeats")
