@@ -9,8 +9,6 @@ import v2v_lite as v2v
 from . import base
 from .methods import made
 
-__all__ = ["Rehearse"]
-
 
 @dataclass(frozen=True)
 class Rehearse(base.Command):
@@ -72,8 +70,8 @@ class Rehearse(base.Command):
             return model.fit(source, target, seed=self.seed, progress=bar)
 
         model = base.on_device(self.device, fitted)
-        both = zip(split.unseen(), sides, strict=True)
-        unseen = (space.with_mean(side.mean) for space, side in both)
+        fresh = zip(split.unseen(), sides, strict=True)
+        unseen = (space.with_mean(side.mean) for space, side in fresh)
         diagnosis = v2v.align.diagnose(model, *unseen, progress=bar)
         translated = model.translate(split.eval_source)
         score = v2v.measure.score(translated, split.eval_target)
