@@ -13,10 +13,6 @@ import v2v_lite as v2v
 from . import base, unseen
 from .methods import Start, expected_time, made, remarks
 
-__all__ = [
-    "Align", "Diagnose", "Fit", "Score", "Translate", "best_of", "check_same_rows",
-]  # fmt: skip
-
 DIAGNOSIS = "diagnosis.json"
 
 

@@ -26,8 +26,6 @@ from .doctor import Doctor, advice
 from .gate import Gate
 from .rehearse import Rehearse
 
-__all__ = ["main", "parse"]
-
 ABOUT = "Translate embeddings between encoders without a single pair."
 TYRO: Any = {"prog": "v2v", "description": ABOUT,
              "config": (tyro.conf.OmitSubcommandPrefixes,)}  # fmt: skip

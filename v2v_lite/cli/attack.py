@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["Attack", "Attributes", "Defend", "Inversion"]
-
 QUERIES = 500  # rows of a defended database that its recall is measured with
 
 

@@ -21,8 +21,6 @@ from typing import Annotated, Any, Literal, TextIO, TypeVar, cast
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-__all__ = ["Command", "Result", "UsageError", "emit", "safe_streams"]
-
 T = TypeVar("T")
 Part = Literal["all", "train", "eval"]
 Device = Literal["auto", "cpu", "cuda"]

@@ -10,8 +10,6 @@ import v2v_lite as v2v
 from . import base
 from .align import best_of
 
-__all__ = ["Demo", "drawn"]
-
 QUICK_ROWS = 6000
 
 

@@ -17,8 +17,6 @@ import v2v_lite as v2v
 
 from . import base
 
-__all__ = ["Doctor", "advice", "requirements", "version"]
-
 CORE = ""  # the key of what is always needed
 # The name, and the extra if there is one: "tensorboard>=2.15; extra == 'train'".
 REQUIREMENT = r"^([\w.-]+)(?:.*extra\s*==\s*['\"]([\w-]+))?"

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ..measure.search import MixedIndex, TopK
     from ..spaces import Space, Table
 
-__all__ = ["Gate"]
-
 UNKNOWN = (
     "recall and nDCG are unknown without pairs, and no diagnosis knows them: encode "
     "some documents with the target's encoder for --pairs, or see by `v2v rehearse` "

@@ -13,8 +13,6 @@ import v2v_lite as v2v
 
 from . import base
 
-__all__ = ["Start", "expected_time", "made", "remarks"]
-
 Start = Literal["best", "anchors", "grown"]
 START_SECONDS = 15  # of one core, to find where to start
 LONG = 120  # seconds that are worth a word

@@ -12,8 +12,6 @@ import v2v_lite as v2v
 
 from . import base, unseen
 
-__all__ = ["Fingerprint", "Questionnaire", "Stolen", "bundled_documents"]
-
 Known = Annotated[tuple[str, ...], arg(metavar="NAME=FILE", help_behavior_hint="")]
 LINE = {"text": str, "values": list}
 

@@ -32,8 +32,6 @@ from ..vec2vec.presets import OLD_FIELDS, OLD_PRESETS, from_dict, preset_named
 from . import base, unseen
 from .align import Fit
 
-__all__ = ["Brief", "Train", "defaults", "renamed"]
-
 RUN = "run.json"  # what --resume needs to know beside the checkpoint
 
 

@@ -13,11 +13,6 @@ from . import base
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = [
-    "generator_of", "keep_rows", "load_pair", "load_unseen", "others", "warn_of",
-    "with_pairs",
-]  # fmt: skip
-
 
 def load_pair(
     source: str, target: str, n_train: int | None, seed: int = 0, drop_bad: bool = False

@@ -14,11 +14,6 @@ from .headers import Schema, check_header, is_plain_text, read_header, safe_chil
 from .space import PROVENANCE, Space
 from .tables import Table, spans
 
-__all__ = [
-    "EVAL_ROWS", "NAMES", "TRAIN_ROWS", "data_folder", "load", "read_manifest",
-    "resolve", "resolve_table", "verify",
-]  # fmt: skip
-
 MANIFEST, MANIFEST_FORMAT = "manifest.json", "v2v-data-1"
 NAMES = ("minilm", "granite", "arctic", "wordllama")
 TRAIN_ROWS = 32768

@@ -19,11 +19,6 @@ from .files import DataError, parsing
 from .tables import BLOCK, Table, checked_table, spans
 from .texts import read_lines, read_records
 
-__all__ = [
-    "ID_NAMES", "SCALE_NAMES", "arrow", "beside", "chosen", "dataset", "jsonl",
-    "needed", "parquet",
-]  # fmt: skip
-
 ROWS_NAMES = "vectors", "embeddings", "embedding", "emb", "vector"
 ID_NAMES, SCALE_NAMES = ("id", "ids", "_id"), ("scale", "scales")
 

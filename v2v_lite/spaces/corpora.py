@@ -13,8 +13,6 @@ from .documents import Document, Documents, Label
 from .files import AnyPath, DataError, parsing, pick
 from .texts import read_records
 
-__all__ = ["CORPORA", "Corpus", "load_corpus", "read_corpus"]
-
 
 @dataclass(frozen=True)
 class Corpus:

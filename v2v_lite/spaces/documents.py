@@ -23,11 +23,6 @@ from .headers import check_header, is_nonempty_text, safe_child
 from .space import Space
 from .texts import read_records, text_ids
 
-__all__ = [
-    "AGES", "SETS", "SPLITS", "Document", "Documents", "Label", "document_space",
-    "load_documents", "read_documents", "read_labels",
-]  # fmt: skip
-
 SETS = ("posts", "emails", "notes")
 SPLITS = ("public", "private")
 AGES = ("child", "teenager", "young adult", "middle-aged", "older adult")

@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor
 
-__all__ = [
-    "ENCODERS", "Encoder", "encode", "encoder_pieces", "is_cached", "model_name",
-    "open_encoder",
-]  # fmt: skip
-
 HUB_SECONDS = 5.0  # how long the hub may take to answer before it counts as unreachable
 
 

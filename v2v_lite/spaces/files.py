@@ -25,12 +25,6 @@ from typing import Any, TypeAlias
 
 from safetensors import SafetensorError
 
-__all__ = [
-    "AnyPath", "ConfigError", "DataError", "V2VError", "atomic", "check_file",
-    "first_line", "locked", "parse_json", "parsing", "pick", "read_json", "sha256_of",
-    "write_json",
-]  # fmt: skip
-
 AnyPath: TypeAlias = str | os.PathLike[str]
 
 REPAIR = "it is cut short or altered, so copy or make it again"

@@ -34,8 +34,6 @@ from .headers import check_header, read_tensors
 from .rows import dequantise, unit
 from .tables import Table, checked_table, spans
 
-__all__ = ["CODES_FORMAT", "FORMAT", "IDS", "READERS", "is_rows_file", "open_table"]
-
 FORMAT = "v2v-space-1"
 CODES_FORMAT = "v2v-int8-1"  # int8 codes, one scale a dimension; see `quantised`
 IDS = "ids.safetensors"  # beside files of codes

@@ -32,12 +32,6 @@ from .files import (
     read_json,
 )
 
-__all__ = [
-    "Schema", "check_header", "is_nonempty_text", "is_plain_text", "part_of",
-    "read_header", "read_tensors", "safe_child", "safe_name", "write_rows",
-    "write_tensors",
-]  # fmt: skip
-
 
 def is_plain_text(value: Any) -> bool:
     """At most 1,000 characters, none of them a control: it may reach a terminal."""

@@ -12,12 +12,6 @@ from torch.nn.functional import normalize
 
 from .files import DataError, parsing
 
-__all__ = [
-    "as_tensor", "check_not_degenerate", "check_not_packed", "check_rows",
-    "check_shape", "dequantise", "faults", "name_rows", "refuse", "repeats",
-    "said_of_lengths", "unit",
-]  # fmt: skip
-
 SHOWN = 5  # bad rows that an error names before it only counts
 NEAR_EQUAL = 1e-4  # rows of length one that are no further apart count as one
 

@@ -18,8 +18,6 @@ from .rows import as_tensor, check_not_packed, check_rows, check_shape, scaled
 from .tables import Table, spans
 from .texts import check_texts, text_ids, texts_sha256
 
-__all__ = ["Provenance", "Space", "mean_of", "read_blocks", "save_blocks"]
-
 SAVED = (".safetensors", ".npy")
 LARGE = 65_536  # rows, beyond which sums are made by blocks
 UNIT_TOLERANCE = 1e-3  # how far a row's length may be from one before it is refused

@@ -14,10 +14,6 @@ from .files import DataError
 from .rows import name_rows, repeats
 from .space import Space
 
-__all__ = [
-    "LeakError", "Split", "check_disjoint", "check_same_texts", "hold_out", "unpaired",
-]  # fmt: skip
-
 
 class LeakError(DataError):
     """A text that stands on both sides of a split."""

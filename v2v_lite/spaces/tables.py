@@ -29,8 +29,6 @@ from .rows import (
 )
 from .texts import text_ids
 
-__all__ = ["BLOCK", "RowsWarning", "Table", "checked_table", "draw", "spans"]
-
 BLOCK = 4096
 FEW = 0.1  # bad rows beyond this share are not dropped: something else is wrong
 

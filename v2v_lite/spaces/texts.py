@@ -16,11 +16,6 @@ from .files import REPAIR, AnyPath, DataError, parse_json, parsing
 from .headers import Schema, check_header, is_nonempty_text
 from .rows import name_rows, unit
 
-__all__ = [
-    "check_texts", "check_threshold", "drop_near", "read_lines", "read_records",
-    "read_texts", "text_ids", "texts_sha256",
-]  # fmt: skip
-
 
 def read_texts(path: AnyPath) -> list[str]:
     """The texts of a file: one a line, or the "text" fields of .jsonl; .gz too.
