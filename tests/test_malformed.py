@@ -543,7 +543,7 @@ KINDS |= kinds(
     {
         "manifest missing": (
             lambda p: (p.folder / "manifest.json").unlink(),
-            "no such file",
+            "folder has no manifest.json; copy",
         ),
         "manifest empty": (b"", "not valid JSON"),
         "manifest {}": ("{}", "format None"),

@@ -56,7 +56,7 @@ def load(
 
     Sets of documents have a fourth part, "labels": their labels' descriptions, which
     are not among "all".
-    The SHA-256 of its files is compared with the manifest's (once a process for
+    Size and SHA-256 of its files are compared with the manifest (once a process for
     unchanged files). The mean is that of the training rows whatever the part. `folder`
     is that of another manifest, such as `make_set` writes. Raises DataError for unknown
     names (listing the known) and for files that are missing, cut short or altered.
@@ -122,19 +122,22 @@ def resolve_table(name_or_path: AnyPath, part: str = "all") -> Table:
 def verify(folder: Path, described: dict) -> Path:
     """The path of a file of `folder` that the manifest describes, checked.
 
-    Raises DataError unless it lies below the folder and has the SHA-256 that the
-    manifest tells.
+    Raises DataError unless it lies below the folder and has the size in bytes and the
+    SHA-256 that the manifest tells.
     """
     path = safe_child(folder, described["file"], folder / MANIFEST)
+    size, sha256 = described["bytes"], described["sha256"]
     name = "/".join(path.parts[-3:])
     mend = f"restore it (`git checkout -- {name}`), reinstall, or make the set again"
     if not path.is_file():
         raise DataError(f"{path}: the file is missing; {mend}")
     found = path.stat()
-    actual = _sha256_once(str(path), found.st_mtime_ns, found.st_size)
-    if actual != described["sha256"]:
-        differ = f"SHA-256 {actual}, expected {described['sha256']}"
-        raise DataError(f"{path}: cut short or altered: {differ}; {mend}")
+    if found.st_size != size:
+        sizes = f"{found.st_size} bytes, expected {size}"
+        raise DataError(f"{path}: cut short or altered: {sizes}; {mend}")
+    actual = _sha256_once(str(path), found.st_mtime_ns, size)
+    if actual != sha256:
+        raise DataError(f"{path}: altered: SHA-256 {actual}, expected {sha256}; {mend}")
     return path
 
 

@@ -72,8 +72,9 @@ def split_name(path: str) -> tuple[Path, str]:
 
 def _reader(path: Path) -> Callable[..., Table] | None:
     stem = path.stem if path.suffix.lower() == ".gz" else path.name
-    folder = columns.dataset if (path / "state.json").is_file() else None
-    return READERS.get(Path(stem).suffix.lower(), folder)
+    if (suffix := Path(stem).suffix.lower()) in READERS:
+        return READERS[suffix]
+    return columns.dataset if (path / "state.json").is_file() else None
 
 
 # ---- arrays and tensors
