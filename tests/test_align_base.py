@@ -172,7 +172,7 @@ def test_missing_and_truncated_files(tmp_path, file):
     with pytest.raises(DataError, match=file):
         Translator.load(tmp_path)
     (tmp_path / file).unlink()
-    with pytest.raises(DataError, match=f"{file}: there is no such file"):
+    with pytest.raises(DataError, match=f"folder has no {file}; copy"):
         Translator.load(tmp_path)
 
 

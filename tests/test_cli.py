@@ -280,6 +280,12 @@ def test_files_that_are_not_there(fails, files):
     line = fails("translate", "nowhere", files / "source.npy")
     assert "nowhere" in line and "no such file" in line
     assert "no such file" in fails("encode", "no.txt")
+    Path("part").mkdir()
+    Path("part/weights.safetensors").write_bytes(b"")
+    line = fails("translate", "part", files / "source.npy")
+    assert "part: the folder has no model.json; copy all of it again" in line
+    line = fails("data", "show", "--folder", "part")
+    assert "part: the folder has no manifest.json" in line
     Path("file").write_text("here")
     both = files / "source.npy", files / "target.npy"
     assert "a file has this name" in fails("align", *both, "--out", "file")

@@ -280,26 +280,25 @@ def test_a_fit_beyond_the_memory_is_one_line(fails, files, monkeypatch, error, n
 
 
 def test_a_full_gpu_falls_back_to_the_cpu_where_it_was_chosen(monkeypatch, capsys):
-    space, used = Space.of(torch.eye(3)), []
+    used = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(base, "to_device", lambda one, device: (one, device))
 
-    def work(sides):
-        used.append(sides[0][1])
+    def work(device):
+        used.append(device)
         if used[-1] != "cpu":
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate")
         return "done"
 
-    assert base.on_device([space], "auto", work) == "done"
-    assert used == ["auto", "cpu"] and "again on the CPU" in capsys.readouterr().err
+    assert base.on_device("auto", work) == "done"
+    assert used == ["cuda", "cpu"] and "again on the CPU" in capsys.readouterr().err
     with pytest.raises(RuntimeError, match="out of memory"):
-        base.on_device([space], "cuda", work)  # what was asked for is not changed
+        base.on_device("cuda", work)  # what was asked for is not changed
 
-    def wrong(sides):
+    def wrong(device):
         raise RuntimeError("another error")
 
     with pytest.raises(RuntimeError, match="another"):
-        base.on_device([space], "auto", wrong)
+        base.on_device("auto", wrong)
 
 
 # ---- another encoder, another process, other names

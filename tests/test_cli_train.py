@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("accelerate")
 from v2v_lite.spaces import Space, load
@@ -83,10 +84,41 @@ def test_every_field_of_a_preset_is_an_option(v2v_train, capsys):
 )
 def test_help_shows_the_presets_values(v2v, preset, value, capsys):
     words = ["--preset", preset] if preset else []
-    v2v("train", *words, "--help")
+    v2v("train", *words, "--help-all")
     told = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert f"Learning rate of the translator. (default: {value})" in told
     assert "SOURCE TARGET" in told and "--trainer.grad-accumulation" in told
+
+
+def test_help_is_short_and_names_the_way_to_the_rest(v2v, capsys):
+    v2v("train", "--help")
+    told = capsys.readouterr().out
+    assert len(told.splitlines()) <= 80 and "--trainer.grad-accumulation" not in told
+    for word in ("--preset", "--resume", "--out", "--optim.steps", "--help-all"):
+        assert word in told
+
+
+def test_a_full_gpu_hands_the_run_to_the_cpu(v2v, v2v_train, capsys, monkeypatch):
+    whole = Path("whole/weights.safetensors")
+    v2v_train("--out", "whole")
+    step, used = Trainer.step, []
+
+    def full(trainer):
+        if not used and trainer.state.step == 6:  # after the checkpoint of step 4
+            used.append(trainer.state.step)
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        return step(trainer)
+
+    monkeypatch.setattr(Trainer, "step", full)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "1")  # what plays the GPU here
+    v2v_train("--out", "m")
+    assert used and "again on the CPU" in capsys.readouterr().err
+    assert Path("m/weights.safetensors").read_bytes() == whole.read_bytes()
+    used.clear()
+    v2v("train", "a.safetensors", "b.safetensors", *TINY, "--device", "cuda",
+        "--out", "n", expect=2)  # fmt: skip
+    assert "out of memory; lower --optim.batch-size" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
@@ -147,6 +179,8 @@ def test_input_that_cannot_be_used(fails, monkeypatch):
     assert "hidden_dim = -1" in fails(*both, "--net.hidden-dim", -1)
     assert "no such file" in fails("train", "no.npy", "b.safetensors")
     assert "no such file" in fails("train", "--resume", "nowhere")
+    Path("lost").mkdir()
+    assert "lost: the folder has no run.json" in fails("train", "--resume", "lost")
     assert "linear_adapters" in fails(*both, "--net.no-linear-adapters")
     monkeypatch.setitem(sys.modules, "accelerate", None)
     assert "v2v_lite[train]" in fails(*both, *TINY)

@@ -467,6 +467,10 @@ KINDS |= kinds(
     "x.csv",
     {
         "an unknown ending": ("1,2\n", "neither a bundled space"),
+        "a link to itself": (
+            lambda p: (p.folder / "x.csv").symlink_to("x.csv"),
+            "back to itself",
+        ),
     },
 )
 KINDS |= kinds(
@@ -539,7 +543,7 @@ KINDS |= kinds(
     {
         "manifest missing": (
             lambda p: (p.folder / "manifest.json").unlink(),
-            "no such file",
+            "folder has no manifest.json; copy",
         ),
         "manifest empty": (b"", "not valid JSON"),
         "manifest {}": ("{}", "format None"),

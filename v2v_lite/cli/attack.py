@@ -6,6 +6,7 @@ import secrets
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median_high
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
@@ -19,16 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["Attack", "Attributes", "Defend", "Inversion"]
-
 QUERIES = 500  # rows of a defended database that its recall is measured with
-
-
-def bundled_documents(name: str, split: str) -> v2v.spaces.Documents | None:
-    """A split of the bundled documents of that name; None for another name."""
-    from ..spaces.documents import SETS
-
-    return v2v.spaces.load_documents(name, split) if name in SETS else None
 
 
 def labels_of_rows(path: Path, n: int) -> Tensor:
@@ -44,13 +36,9 @@ def labels_of_rows(path: Path, n: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Attributes(base.Command):
+class Attributes(slots.Stolen):
     """Infer labels, described in words, from stolen vectors; nothing is trained."""
 
-    # Stolen rows (.safetensors, .npy), or a bundled set: posts, emails, notes.
-    vectors: base.Vectors
-    # Folder of `v2v align`, from the stolen rows' encoder to the attacker's.
-    translator: base.Folder
     # .json {key: description} or .csv (default: those of the bundled set).
     labels: base.OptionalPath = None
     # The attacker's encoder (default: the translator's target).
@@ -59,25 +47,15 @@ class Attributes(base.Command):
     correct: Literal["none", "csls", "standard"] = "standard"
     # Labels to name for each row.
     top: int = 3
-    # JSON file for all rows' labels.
-    out: base.OptionalPath = None
 
     def run(self) -> base.Result:
         base.at_least_one(top=self.top)
-        if self.out:
-            base.checked_out(self.out, self.vectors, self.labels, ending=".json")
-        model = v2v.align.Translator.load(self.translator)
-        documents = bundled_documents(self.vectors, "private")
+        model, documents, rows = self.load(self.labels)
         labels = documents.labels if documents else ()
         if self.labels:
             labels = v2v.privacy.attributes.read_described(self.labels)
         if not labels:
             raise base.UsageError("no labels; give --labels FILE with descriptions")
-        if documents:
-            rows = v2v.spaces.document_space(documents, model.source_name)
-        else:
-            rows = v2v.spaces.resolve(self.vectors)
-        unseen.warn_of(model, rows)
         encoder = self.encoder or model.target_name
         words = v2v.privacy.label_vectors(
             labels, lambda texts: v2v.spaces.encode(texts, encoder, progress=False)
@@ -86,8 +64,8 @@ class Attributes(base.Command):
         first = found.topk(min(self.top, len(labels)), dim=1)
         named = [[labels[j].key for j in row] for row in first.indices.tolist()]
         counts = dict(Counter(row[0] for row in named).most_common())
-        result: dict[str, Any] = {"rows": rows.n, "labels": len(labels)}
-        result |= {"encoder": encoder, "answered": counts}
+        result: dict[str, Any] = {"rows": rows.n, "labels": len(labels),
+                                  "encoder": encoder, "answered": counts}  # fmt: skip
         lines = [f"{rows.n:,} rows, {len(labels)} labels; first answers:"]
         lines += [f"  {key}: {n}" for key, n in list(counts.items())[:10]]
         if documents and not self.labels:
@@ -142,16 +120,13 @@ class Inversion(base.Command):
 
         base.checked_out(self.out, self.vectors, self.own, ending=".json")
         base.at_least_one(rows=self.rows)
-        documents = bundled_documents(self.own, "public")
+        documents = slots.bundled_documents(self.own, "public")
         texts = documents.texts if documents else v2v.spaces.read_texts(Path(self.own))
         config = SearchConfig(beam=self.beam, edits=self.edits, rounds=self.rounds)
         proposal, words = self._proposal(texts)
-        lengths = sorted(
-            len(words.rows(text) if words else v2v.privacy.tokens(text))
-            for text in texts
-        )
-        longest = lengths[len(lengths) // 2] if self.words is None else self.words
-        config = replace(config, words=longest)
+        count = words.rows if words else v2v.privacy.tokens
+        middle = median_high(len(count(text)) for text in texts)
+        config = replace(config, words=middle if self.words is None else self.words)
         vectors = v2v.spaces.resolve(self.vectors)
         encode = v2v.spaces.open_encoder(self.encoder, 128)
         own = encode(list(texts))
@@ -252,10 +227,8 @@ class Defend(base.Command):
         }  # fmt: skip
         meaning = v2v.privacy.DEFENCES[self.kind].strength
         strength = "" if meaning == "unused" else f", {meaning} {self.strength:g}"
-        lines = [
-            f"{out}: {self.kind}{strength}; recall@{k} {cost} of {len(queries)} "
-            f"queries in {len(keep):,} rows"
-        ]
+        where = f"{len(queries)} queries in {len(keep):,} rows"
+        lines = [f"{out}: {self.kind}{strength}; recall@{k} {cost} of {where}"]
         if hot is not None:
             shared = hot[::step] @ hot[keep].T
             found, plain = (

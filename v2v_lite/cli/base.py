@@ -21,10 +21,6 @@ from typing import Annotated, Any, Literal, TextIO, TypeVar, cast
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-import v2v_lite as v2v
-
-__all__ = ["Command", "Result", "UsageError", "emit", "safe_streams"]
-
 T = TypeVar("T")
 Part = Literal["all", "train", "eval"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -34,6 +30,8 @@ Int = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
 Float = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
 OptionalPath = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
 Text = Annotated[str | None, arg(metavar="STR", help_behavior_hint="")]
+TwoFiles = Annotated[tuple[str, str] | None, arg(metavar="SOURCE_ROWS TARGET_ROWS",
+                                                 help_behavior_hint="")]  # fmt: skip
 # Positional arguments.
 Source = Annotated[str, Positional, arg(metavar="SOURCE")]
 Target = Annotated[str, Positional, arg(metavar="TARGET")]
@@ -80,31 +78,24 @@ def at_least_one(**values: int | None) -> None:
 # ---- devices and folders
 
 
-def to_device(space: v2v.spaces.Space, device: Device) -> v2v.spaces.Space:
-    """The space on `device`; "auto" is the GPU when there is one."""
+def on_device(device: Device, work: Callable[[str], T]) -> T:
+    """`work` on "cuda" or "cpu"; "auto" is the GPU when there is one.
+
+    Where "auto" took a GPU and its memory was too small, once more on the CPU.
+    """
     import torch
 
     gpu = torch.cuda.is_available()
     if device == "cuda" and not gpu:
         raise UsageError("device 'cuda': torch finds no GPU here; use --device cpu")
-    return space.to("cuda" if gpu and device != "cpu" else "cpu")
-
-
-def on_device(
-    spaces: Sequence[v2v.spaces.Space], device: Device, work: Callable[..., T]
-) -> T:
-    """`work` on the spaces, moved to `device`. Where "auto" took a GPU and its memory
-    was too small, once more on the CPU."""
-    import torch
-
-    try:
-        return work([to_device(space, device) for space in spaces])
-    except RuntimeError as error:
-        gpu = device == "auto" and torch.cuda.is_available()
-        if not gpu or "out of memory" not in str(error):
-            raise
-    echo("the GPU's memory is too small for this; again on the CPU")
-    return work([to_device(space, "cpu") for space in spaces])
+    if gpu and device != "cpu":
+        try:
+            return work("cuda")
+        except RuntimeError as error:
+            if device == "cuda" or "out of memory" not in str(error):
+                raise
+        echo("the GPU's memory is too small for this; again on the CPU")
+    return work("cpu")
 
 
 def file_of(word: str | Path) -> Path:

@@ -12,8 +12,6 @@ import v2v_lite as v2v
 
 from . import base
 
-__all__ = ["Data", "Encode", "Make", "Show"]
-
 
 @dataclass(frozen=True)
 class Encode(base.Command):

@@ -10,8 +10,6 @@ import v2v_lite as v2v
 from . import base
 from .align import best_of
 
-__all__ = ["Demo", "drawn"]
-
 QUICK_ROWS = 6000
 
 
@@ -44,9 +42,8 @@ class Demo(base.Command):
             seeded = method in (comparison.MINI, comparison.OURS)  # all else is exact
             for seed in range(seeds if seeded else 1):
                 base.echo(f"fitting {method}, seed {seed}")
-                row, model = comparison.measure(
-                    method, self.source, self.target, n, seed, base.interactive()
-                )
+                words = method, self.source, self.target
+                row, model = comparison.measure(*words, n, seed, base.interactive())
                 done.append(row)
                 ours += [model] if method == comparison.OURS else []
         summaries = {name: comparison.summary(done) for name, done in rows.items()}
@@ -75,7 +72,6 @@ def drawn(summaries: dict[str, dict], title: str) -> bytes:
 
     top1 = {name: one["top1"] for name, one in summaries.items()}
     bars = {n: (s["median"], (s["max"] - s["min"]) / 2) for n, s in top1.items()}
+    kinds = comparison.BASELINES, comparison.PAIRED
     with style():
-        return figure_to_png(
-            score_bars(bars, comparison.BASELINES, comparison.PAIRED, title=title)
-        )
+        return figure_to_png(score_bars(bars, *kinds, title=title))

@@ -11,14 +11,11 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
-from importlib.util import find_spec
 from typing import Any
 
 import v2v_lite as v2v
 
 from . import base
-
-__all__ = ["Doctor", "advice", "requirements", "version"]
 
 CORE = ""  # the key of what is always needed
 # The name, and the extra if there is one: "tensorboard>=2.15; extra == 'train'".
@@ -73,19 +70,13 @@ def _data(broken: list[str]) -> dict[str, str | None]:
 
 
 def _encoders() -> dict[str, str]:
+    from ..spaces.encoders import is_cached
+
     found = {}
     for name, about in v2v.spaces.ENCODERS.items():
-        here = bool(about.package and version(about.package)) or _in_cache(about.hub)
+        here = bool(about.package and version(about.package)) or is_cached(about.hub)
         found[name] = "needs no network" if here else "comes from the hub"
     return found
-
-
-def _in_cache(hub: str) -> bool:
-    if find_spec("huggingface_hub") is None or " " in hub:
-        return False
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(hub, "modules.json"), str)
 
 
 def _results() -> dict[str, str]:

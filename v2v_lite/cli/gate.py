@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ..measure.search import MixedIndex, TopK
     from ..spaces import Space, Table
 
-__all__ = ["Gate"]
-
 UNKNOWN = (
     "recall and nDCG are unknown without pairs, and no diagnosis knows them: encode "
     "some documents with the target's encoder for --pairs, or see by `v2v rehearse` "
@@ -71,12 +69,9 @@ class Gate(base.Command):
         if len(index) < 4 * self.k:
             few = f"{len(index)} documents are left, but the top {self.k}"
             raise base.UsageError(f"{few} of a mixed index need {4 * self.k}")
-        tables = documents, native, index
         unseen.warn_of(model, _sample(documents, index, unseen.UNSEEN))
-        if self.pairs:
-            found = self._judge(model, queries, *tables)
-        else:
-            found = self._guess(model, queries, *tables)
+        judged = self._judge if self.pairs else self._guess
+        found = judged(model, queries, documents, native, index)
         about = f"{queries.n:,} queries, {found['documents']:,} documents, top {self.k}"
         lines = [f"{found['verdict']} ({about})", *found.pop("lines")]
         data = {"folder": self.folder, "k": self.k, "queries": queries.n, **found}
@@ -90,14 +85,13 @@ class Gate(base.Command):
         word = self.pairs or self.native
         native = None if word is None else table(word, self.part)
         for one in [queries] + ([native] if native else []):
-            name = one.header.get("encoder", "unknown")
-            if len({name, model.target_name} - {"unknown"}) > 1:
+            if len({one.name, model.target_name} - {"unknown"}) > 1:
                 fact = f"{self.folder} translates into {model.target_name}"
-                raise base.UsageError(f"{fact}, but rows of {name} were given")
+                raise base.UsageError(f"{fact}, but rows of {one.name} were given")
         if self.pairs and native:
             check_same_rows(documents, native, encoder=False)
-        some = unseen.generator_of(self.seed), queries.shape[0], self.n_queries
-        index = v2v.spaces.draw(some[1], some[2], some[0])
+        generator = unseen.generator_of(self.seed)
+        index = v2v.spaces.draw(queries.shape[0], self.n_queries, generator)
         return v2v.spaces.Space.of_table(queries, index), documents, native
 
     def _judge(
@@ -108,9 +102,8 @@ class Gate(base.Command):
         from ..measure import search
 
         n, of, data = len(index), v2v.measure.Estimate.of, dict[str, Any]()
-        stores, mixed = _searched(
-            model, queries, documents, native, index, self.k, self.seed
-        )
+        rows = queries, documents, native, index
+        stores, mixed = _searched(model, *rows, self.k, self.seed)
         true = stores.pop("native").at
         for name, top in stores.items():
             recall, ndcg = search.recall_at(top.at, true), search.ndcg_at(top.at, true)
@@ -191,10 +184,8 @@ def _searched(
     order = torch.randperm(queries.n, generator=g)
     asked = [queries.take(half) for half in order.tensor_split(2)]
     tops = [TopK(asked[number % 2], k) for number in range(4)]
-    names, answers = (
-        ("native", "translated", "untranslated", "with_pairs"),
-        TopK(asked[1], k),
-    )
+    names = "native", "translated", "untranslated", "with_pairs"
+    answers = TopK(asked[1], k)
     stores = {name: TopK(queries, k) for name in names}
 
     def add(top: TopK, rows: Tensor, at: Tensor, number: int) -> None:
@@ -238,8 +229,7 @@ def _others(rows: Table, asked: Space | Table, index: Any = slice(None)) -> Tens
     import torch
 
     # Without an encoder's name, ids may be anybody's numbers and say nothing of texts.
-    names = (one.name if isinstance(one, v2v.spaces.Space) else
-             one.header.get("encoder", "unknown") for one in (rows, asked))  # fmt: skip
+    names = rows.name, asked.name
     if "unknown" in names or rows.ids is None or asked.ids is None:
         return torch.arange(rows.shape[0])
     return (~torch.isin(rows.ids, asked.ids[index])).nonzero().flatten()

@@ -13,8 +13,6 @@ import v2v_lite as v2v
 
 from . import base
 
-__all__ = ["Start", "expected_time", "made", "remarks", "unpaired_method"]
-
 Start = Literal["best", "anchors", "grown"]
 START_SECONDS = 15  # of one core, to find where to start
 LONG = 120  # seconds that are worth a word
@@ -22,7 +20,13 @@ LONG = 120  # seconds that are worth a word
 
 def made(name: str, start: Start = "best") -> v2v.align.Translator:
     """A translator of that method, before its fit; UsageError for a wrong one."""
-    method: Any = unpaired_method(name)
+    known = v2v.align.METHODS
+    methods: dict[str, Any] = {n: known[n] for n in sorted(known)}
+    methods.pop("linear")  # a map that is given is not learned
+    choices = [n for n in methods if not methods[n].paired]
+    if name not in choices:
+        raise base.UsageError(f"no method {name!r}; choose {', '.join(choices)}")
+    method = methods[name]
     if name == "selflearn":
         tries = 1 if start == "best" else 2
         return method(v2v.align.SelfLearnConfig(start=start, n_init=tries))
@@ -30,16 +34,6 @@ def made(name: str, start: Start = "best") -> v2v.align.Translator:
         fact = f"--start {start} is an option of selflearn"
         raise base.UsageError(f"{fact}, not of {name}; leave it out")
     return method()
-
-
-def unpaired_method(name: str) -> type[v2v.align.Translator]:
-    """The method of that name; UsageError for one that needs pairs or is unknown."""
-    methods = {n: v2v.align.METHODS[n] for n in sorted(v2v.align.METHODS)}
-    methods.pop("linear")  # a map that is given is not learned
-    choices = [n for n in methods if not methods[n].paired]
-    if name not in choices:
-        raise base.UsageError(f"no method {name!r}; choose {', '.join(choices)}")
-    return methods[name]
 
 
 def expected_time(
@@ -53,22 +47,17 @@ def expected_time(
 
     if not isinstance(model, v2v.align.SelfLearn) or source.vectors.is_cuda:
         return ""
-    *early, last = (
-        0,
-        *(  # no phases at all take no time
-            phase.n_iter
-            * min(phase.batch_size, source.n)
-            * min(phase.batch_size, target.n)
-            for phase in model.config.phases
-        ),
-    )
+    costs = [0]  # no phases at all take no time
+    for phase in model.config.phases:
+        sizes = [min(phase.batch_size, side.n) for side in (source, target)]
+        costs.append(phase.n_iter * sizes[0] * sizes[1])
     width = min(source.d, target.d, v2v.align.linalg.WIDE)
     probe = torch.ones(1024, 1024)
     for _ in range(2):  # the first wakes the threads
         began = time.perf_counter()
         probe @ probe
     speed = 2 * len(probe) ** 3 / (time.perf_counter() - began)
-    seconds = 4 * width * (2 * sum(early) + last) / speed + 2 * START_SECONDS
+    seconds = 4 * width * (2 * sum(costs) - costs[-1]) / speed + 2 * START_SECONDS
     return f", about {seconds / 60:.0f} minutes" if seconds > LONG else ""
 
 

@@ -9,8 +9,6 @@ import v2v_lite as v2v
 from . import base
 from .methods import made
 
-__all__ = ["Rehearse"]
-
 
 @dataclass(frozen=True)
 class Rehearse(base.Command):
@@ -56,31 +54,24 @@ class Rehearse(base.Command):
 
     def _rehearsed(self, name: str) -> dict:
         source, target = map(v2v.spaces.resolve, (name, self.target))
-        n = min(target.n, source.n)
-        n_eval = min(v2v.spaces.EVAL_ROWS, n // 4)
-        sizes = [k for k in (self.rows, self.target_rows) if k is not None]
-        split = v2v.spaces.unpaired(
-            source, target, n_eval, self.seed, max(sizes) if sizes else None
-        )
-        sides = [
-            side.take(slice(k)).with_mean()
-            for side, k in (
-                (split.source, self.rows),
-                (split.target, self.target_rows or self.rows),
-            )
-        ]
+        n_eval = min(v2v.spaces.EVAL_ROWS, min(target.n, source.n) // 4)
+        sizes = self.rows, self.target_rows or self.rows
+        n_train = max((k for k in sizes if k), default=None)
+        split = v2v.spaces.unpaired(source, target, n_eval, self.seed, n_train)
+        both = zip((split.source, split.target), sizes, strict=True)
+        sides = [side.take(slice(k)).with_mean() for side, k in both]
         base.echo(f"rehearsing {name} as the unknown: {sides[0].n:,} and "
                   f"{sides[1].n:,} rows of other texts")  # fmt: skip
         bar = base.interactive()
 
-        def fitted(sides: list[v2v.spaces.Space]) -> v2v.align.Translator:
-            return made(self.method).fit(*sides, seed=self.seed, progress=bar)
+        def fitted(device: str) -> v2v.align.Translator:
+            source, target = (side.to(device) for side in sides)
+            model = made(self.method)
+            return model.fit(source, target, seed=self.seed, progress=bar)
 
-        model = base.on_device(sides, self.device, fitted)
-        unseen = (
-            space.with_mean(side.mean)
-            for space, side in zip(split.unseen(), sides, strict=True)
-        )
+        model = base.on_device(self.device, fitted)
+        fresh = zip(split.unseen(), sides, strict=True)
+        unseen = (space.with_mean(side.mean) for space, side in fresh)
         diagnosis = v2v.align.diagnose(model, *unseen, progress=bar)
         translated = model.translate(split.eval_source)
         score = v2v.measure.score(translated, split.eval_target)

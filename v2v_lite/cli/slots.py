@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import arg
 
@@ -12,39 +12,59 @@ import v2v_lite as v2v
 
 from . import base, unseen
 
-__all__ = ["Fingerprint", "Questionnaire"]
-
 Known = Annotated[tuple[str, ...], arg(metavar="NAME=FILE", help_behavior_hint="")]
 LINE = {"text": str, "values": list}
 
 
+def bundled_documents(name: str, split: str) -> v2v.spaces.Documents | None:
+    """A split of the bundled documents of that name; None for another name."""
+    from ..spaces.documents import SETS
+
+    return v2v.spaces.load_documents(name, split) if name in SETS else None
+
+
+@dataclass(frozen=True)
+class Stolen(base.Command):
+    """What attacks on translated rows share."""
+
+    # Stolen rows (.safetensors, .npy), or a bundled set: posts, emails, notes.
+    vectors: base.Vectors
+    # Folder of `v2v align`, from the stolen rows' encoder to the attacker's.
+    translator: base.Folder
+    # JSON file for what is found of all rows.
+    out: base.OptionalPath = None
+
+    def load(self, other: str | Path | None) -> tuple[Any, Any, v2v.spaces.Space]:
+        """The translator, the documents if they are bundled, and the stolen rows."""
+        if self.out:
+            base.checked_out(self.out, self.vectors, other, ending=".json")
+        model = v2v.align.Translator.load(self.translator)
+        documents = bundled_documents(self.vectors, "private")
+        if documents:
+            rows = v2v.spaces.document_space(documents, model.source_name)
+        else:
+            rows = v2v.spaces.resolve(self.vectors)
+        unseen.warn_of(model, rows)
+        return model, documents, rows
+
+
 def own_answers(own: str, slot: str) -> tuple[list[str], list[tuple[str, ...]]]:
     """Own texts and their values: a bundled set, or a .jsonl of {"text", "values"}."""
-    from ..spaces import documents, files, headers, texts
+    from ..spaces import files, texts
 
-    if own in documents.SETS:
-        known = v2v.privacy.SLOTS
-        if slot not in known:
-            raise base.UsageError(f"no slot {slot!r}; there are {', '.join(known)}")
-        rows = documents.load_documents(own, "public").rows
-        return [d.text for d in rows], [known[slot](d) for d in rows]
-    entries = [
-        headers.check_header(files.parse_json(line, own), LINE, f"{own}, line {number}")
-        for number, line in texts.read_lines(Path(own))
-    ]
+    if documents := bundled_documents(own, "public"):
+        answers = files.pick(v2v.privacy.SLOTS, slot, "slot")
+        return documents.texts, [answers(one) for one in documents]
+    entries = [entry for _, entry in texts.read_records(own, LINE)]
     if not entries:
         raise base.UsageError(f"{own}: no own texts; give some with their values")
     return [e["text"] for e in entries], [tuple(map(str, e["values"])) for e in entries]
 
 
 @dataclass(frozen=True)
-class Questionnaire(base.Command):
+class Questionnaire(Stolen):
     """Ask stolen vectors for one slot: drugs, conditions, age, sums or places."""
 
-    # Stolen rows (.safetensors, .npy), or a bundled set: posts, emails, notes.
-    vectors: base.Vectors
-    # Folder of `v2v align`, from the stolen rows' encoder to the attacker's.
-    translator: base.Folder
     # Own texts of the trade: a bundled set's public part, or FILE.jsonl with "text" and
     # "values" in each line.
     own: str = "notes"
@@ -52,26 +72,15 @@ class Questionnaire(base.Command):
     slot: str = "drugs"
     # Answers for each row.
     top: int = 5
-    # JSON file for all rows' answers.
-    out: base.OptionalPath = None
 
     def run(self) -> base.Result:
         from .. import privacy, spaces
 
         base.at_least_one(top=self.top)
-        if self.out:
-            base.checked_out(self.out, self.vectors, self.own, ending=".json")
-        model = v2v.align.Translator.load(self.translator)
+        model, private, rows = self.load(self.own)
         if not isinstance(model, v2v.align.LinearTranslator):
             raise base.UsageError(f"{self.translator}: not linear; use `v2v align`")
         texts, values = own_answers(self.own, self.slot)
-        private = None
-        if self.vectors in spaces.documents.SETS:
-            private = spaces.load_documents(self.vectors, "private")
-            rows = spaces.document_space(private, model.source_name)
-        else:
-            rows = spaces.resolve(self.vectors)
-        unseen.warn_of(model, rows)
         own = spaces.encode(texts, model.target_name, progress=False)
         asker = privacy.Questionnaire.fit(own, values, k=self.top)
         z = privacy.recentre_translator(model, rows, own).translate(rows)
@@ -90,10 +99,9 @@ class Questionnaire(base.Command):
             said = ["\n".join(row) for row in answers]
             found = privacy.text_leakage(said, range(rows.n), private.rows, measure)
             result["scored"] = asdict(found)
-            lines.append(
-                f"found {found.own} of {found.n} texts' values; the same answers for "
-                f"others of the label {found.control}; gain {found.gain}"
-            )
+            others = f"others of the label {found.control}; gain {found.gain}"
+            fact = f"found {found.own} of {found.n} texts' values"
+            lines.append(f"{fact}; the same answers for {others}")
         if self.out:
             spaces.write_json(self.out, base.to_jsonable(table))
             lines.append(f"{self.out}: answers for each row")

@@ -27,13 +27,10 @@ import v2v_lite as v2v
 
 # tyro reads the fields of these: this module is imported for `v2v train` alone.
 from ..vec2vec import OURS, Preset, TrainerConfig
-from ..vec2vec.initialise import CHECKPOINTS
+from ..vec2vec.initialise import CHECKPOINTS, saved_steps
 from ..vec2vec.presets import OLD_FIELDS, OLD_PRESETS, from_dict, preset_named
 from . import base, unseen
 from .align import Fit
-from .known import with_pairs
-
-__all__ = ["Train", "defaults", "renamed"]
 
 RUN = "run.json"  # what --resume needs to know beside the checkpoint
 
@@ -57,15 +54,32 @@ NAMES = [name.rstrip("?") for name in WORDS]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Fit):
-    """Train vec2vec between two spaces without any pair; save the best, checkpoints."""
+class Start:
+    """The two options that say where all others start from."""
 
-    config: Annotated[Preset, tyro.conf.arg(name="")] = OURS
-    trainer: TrainerConfig = TrainerConfig()  # frozen, so that it can be shared
     # paper (the paper's text), released (its code) or ours.
     preset: str = OURS.name
     # Folder of a run to go on with; it knows all the rest.
     resume: base.OptionalPath = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brief(Start, Fit):
+    """Train vec2vec between two spaces without any pair; save the best, checkpoints.
+
+    Each field of a preset is an option, too: --optim.steps, --optim.batch-size,
+    --optim.lr, --init, --adversarial.game, --loss.cycle-weight and so on, and so are
+    --trainer.eval-every and the like. --help-all lists them with the preset's values.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Brief):
+    """Train vec2vec between two spaces without any pair; save the best, checkpoints."""
+
+    config: Annotated[Preset, tyro.conf.arg(name="")] = OURS
+    # When to log, evaluate, save and stop.
+    trainer: TrainerConfig = TrainerConfig()  # frozen, so that it can be shared
 
     def run(self) -> base.Result:
         name = v2v.spaces.safe_name(self.config.name)
@@ -88,15 +102,22 @@ class Train(Fit):
         names = [side.name for side in sides[:2]]
         names, known = names if names[0] != names[1] else ["source", "target"], {}
         if self.pairs is not None:
-            sides[:2], places = with_pairs(sides[:2], self.pairs)
+            sides[:2], places = unseen.with_pairs(sides[:2], self.pairs)
             some = (side.take(at) for side, at in zip(sides[:2], places, strict=True))
             known = dict(zip(names, some, strict=True))
-        found = v2v.vec2vec.train(
-            dict(zip(names, sides[:2], strict=True)), self.config, seeds=self.seeds,
-            seed=self.seed, out=out, config=self.trainer, device=self.device,
-            held_out=dict(zip(names, sides[2:], strict=True)),
-            resume=self.resume is not None, progress=base.interactive(), pairs=known,
-        )  # fmt: skip
+
+        def trained(device: str) -> v2v.vec2vec.TrainResult:
+            return v2v.vec2vec.train(
+                dict(zip(names, sides[:2], strict=True)), self.config, seeds=self.seeds,
+                seed=self.seed, out=out, config=self.trainer, device=device,
+                held_out=dict(zip(names, sides[2:], strict=True)),
+                resume=bool(self.resume or saved_steps(out)),  # or of a full GPU
+                progress=base.interactive(), pairs=known,
+            )  # fmt: skip
+
+        alone = "RANK" not in os.environ  # or all processes would have to change
+        device = self.device
+        found = base.on_device(device, trained) if alone else trained(device)
         return self.result(
             f"vec2vec {self.config.name}", found.diagnoses[found.best][0], out=out,
             preset=self.config.name, step=found.steps[found.best],
@@ -104,13 +125,6 @@ class Train(Fit):
             seeds=dict(zip(found.seeds, found.scores, strict=True)),
             summary=found.summary(),
         )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Start:
-    # The two options that say where all others start from.
-    preset: str = OURS.name
-    resume: Path | None = None
 
 
 def defaults(words: Sequence[str]) -> Train:
@@ -121,10 +135,10 @@ def defaults(words: Sequence[str]) -> Train:
     for word in words:
         if word.startswith("--") and (now := renamed(word)):
             raise base.UsageError(f"{word.partition('=')[0]} is now {now}")
-    start = _Start()
+    start = Start()
     quiet: Any = {"add_help": False, "console_outputs": False}
     with suppress(SystemExit):  # a word without its value: reading all words says so
-        start, _ = tyro.cli(_Start, args=words, return_unknown_args=True, **quiet)
+        start, _ = tyro.cli(Start, args=words, return_unknown_args=True, **quiet)
     if start.resume is None:
         name = OLD_PRESETS.get(start.preset, start.preset)
         if name != start.preset:

@@ -13,10 +13,6 @@ from . import base
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = [
-    "generator_of", "keep_rows", "load_pair", "load_unseen", "others", "warn_of",
-]  # fmt: skip
-
 
 def load_pair(
     source: str, target: str, n_train: int | None, seed: int = 0, drop_bad: bool = False
@@ -32,11 +28,9 @@ def load_pair(
     if {source, target} <= set(v2v.spaces.NAMES):
         both = v2v.spaces.resolve(source), v2v.spaces.resolve(target)
         split = v2v.spaces.unpaired(*both, n_train=n_train)
-        base.echo(
-            f"{source} and {target} are bundled vectors of the same texts: "
-            f"{split.source.n:,} go to the source and {split.target.n:,} others to the "
-            "target; the 4,096 evaluation texts to neither"
-        )
+        fact = f"{source} and {target} are bundled vectors of the same texts"
+        sizes = f"{split.source.n:,} go to the source and {split.target.n:,} others to"
+        base.echo(f"{fact}: {sizes} the target; the 4,096 evaluation texts to neither")
         return [split.source, split.target, *split.unseen()]
     tables = [v2v.spaces.resolve_table(name, "train") for name in (source, target)]
     generator, sides = generator_of(seed), []
@@ -51,17 +45,37 @@ def load_pair(
 
 def _check_ids(tables: list[v2v.spaces.Table], sides: list[v2v.spaces.Space]) -> None:
     if any(side.ids is None for side in sides):
-        base.echo(
-            "no ids on one side: whether the texts are disjoint cannot be checked"
-        )
+        base.echo("no ids on one side: nobody can check that the texts are disjoint")
     elif all(table.header for table in tables):
         v2v.spaces.check_disjoint(*sides)
     else:  # ids of somebody's store are not those of texts
         shared = len({*sides[0].known_ids.tolist()} & {*sides[1].known_ids.tolist()})
         if shared:
-            base.echo(
-                f"{shared:,} ids stand on both sides: as pairs, they would flatter"
-            )
+            base.echo(f"{shared:,} ids stand on both sides: pairs would flatter")
+
+
+def with_pairs(
+    sides: list[v2v.spaces.Space], words: tuple[str, str]
+) -> tuple[list[v2v.spaces.Space], tuple[Tensor, Tensor]]:
+    """Both sides with the rows of the two files behind theirs, and where these are."""
+    import torch
+
+    from ..spaces.splits import check_same_texts
+
+    known = [v2v.spaces.resolve(word, "train") for word in words]
+    check_same_texts(*known)
+    joined, places = [], []
+    for side, rows, word in zip(sides, known, words, strict=True):
+        if rows.d != side.d or len({rows.name, side.name} - {"unknown"}) > 1:
+            found = f"{word} holds {rows.d}-d rows of {rows.name}"
+            fact = f"this side is {side.d}-d, of {side.name}"
+            raise base.UsageError(f"--pairs: {found}, but {fact}")
+        both, ids = torch.cat([side.vectors, rows.vectors]), None
+        if side.ids is not None and rows.ids is not None:
+            ids = torch.cat([side.ids, rows.ids])
+        joined.append(v2v.spaces.Space(both, side.provenance, ids=ids))
+        places.append(torch.arange(side.n, side.n + rows.n))
+    return joined, (places[0], places[1])
 
 
 def generator_of(seed: int) -> Any:
@@ -138,9 +152,8 @@ def load_unseen(
         table = v2v.spaces.resolve_table(word, "train")
         seen, mean = tensors.get(key), None
         if seen is None or fingerprint(table) != header[key]:
-            base.echo(
-                f"{word}: not the file that {folder} was fitted on: all rows are new"
-            )
+            fact = f"{word}: not the file that {folder} was fitted on"
+            base.echo(f"{fact}: all rows are new")
             seen = None
         else:
             if seen.ndim != 1 or (seen < 0).any() or (seen >= table.shape[0]).any():
@@ -150,9 +163,8 @@ def load_unseen(
         index = others(seen, table.shape[0])
         some = v2v.spaces.draw(len(index), n or UNSEEN, generator)
         if not len(index):
-            raise base.UsageError(
-                f"{folder} was fitted on all rows of {word}; give others"
-            )
+            fact = f"{folder} was fitted on all rows of {word}"
+            raise base.UsageError(f"{fact}; give others")
         side = of(table, index if some is None else index[some], drop_bad)
         out.append(side if mean is None else side.with_mean(mean))
     return out

@@ -24,8 +24,8 @@ from .files import (
 )
 from .formats import open_table
 from .headers import read_header, safe_name
-from .quantised import dequantise, make_set, quantise, write_set
-from .rows import check_not_degenerate, check_rows, unit
+from .quantised import make_set, quantise, write_set
+from .rows import check_not_degenerate, check_rows, dequantise, unit
 from .space import Provenance, Space, read_blocks, save_blocks
 from .splits import LeakError, Split, check_disjoint, hold_out, unpaired
 from .tables import RowsWarning, Table, draw

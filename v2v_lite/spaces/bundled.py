@@ -8,16 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .files import AnyPath, DataError, pick, sha256_of
+from .files import AnyPath, DataError, check_file, pick, sha256_of
 from .formats import READERS, is_rows_file, open_table
 from .headers import Schema, check_header, is_plain_text, read_header, safe_child
 from .space import PROVENANCE, Space
 from .tables import Table, spans
-
-__all__ = [
-    "EVAL_ROWS", "NAMES", "TRAIN_ROWS", "data_folder", "load", "read_manifest",
-    "resolve", "resolve_table", "verify",
-]  # fmt: skip
 
 MANIFEST, MANIFEST_FORMAT = "manifest.json", "v2v-data-1"
 NAMES = ("minilm", "granite", "arctic", "wordllama")
@@ -104,26 +99,24 @@ def resolve(name_or_path: AnyPath, part: str = "all", drop_bad: bool = False) ->
 
     Raises DataError listing the bundled names when it is neither.
     """
-    if str(name_or_path) in NAMES:
-        return load(str(name_or_path), part)
-    return Space.of_table(resolve_table(name_or_path), None, drop_bad)
+    return Space.of_table(resolve_table(name_or_path, part), None, drop_bad)
 
 
 def resolve_table(name_or_path: AnyPath, part: str = "all") -> Table:
     """The same rows, unread where they are in a file."""
-    if str(name_or_path) in NAMES:
-        space = load(str(name_or_path), part)
+    if (name := str(name_or_path)) in NAMES:
+        space = load(name, part)
         return Table(
-            str(name_or_path), (space.n, space.d),
+            name, (space.n, space.d),
             lambda: (space.vectors[span] for span in spans(space.n)),
             ids=space.ids, header=asdict(space.provenance), mean=space.mean, exact=True,
         )  # fmt: skip
     if is_rows_file(name_or_path):
         return open_table(name_or_path, PROVENANCE)
-    raise DataError(
-        f"{name_or_path}: neither a bundled space ({', '.join(NAMES)}) "
-        f"nor a file of rows ({' '.join(READERS)})"
-    )
+    if os.path.lexists(name_or_path):
+        check_file(name_or_path)  # a folder or a loop of links says so
+    kinds = f"a bundled space ({', '.join(NAMES)}) nor a file of rows"
+    raise DataError(f"{name_or_path}: neither {kinds} ({' '.join(READERS)})")
 
 
 def verify(folder: Path, described: dict) -> Path:

@@ -15,15 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from .files import DataError, parse_json, parsing
-from .headers import check_header
+from .files import DataError, parsing
 from .tables import BLOCK, Table, checked_table, spans
-from .texts import read_lines
-
-__all__ = [
-    "ID_NAMES", "SCALE_NAMES", "arrow", "beside", "chosen", "dataset", "jsonl",
-    "needed", "parquet",
-]  # fmt: skip
+from .texts import read_lines, read_records
 
 ROWS_NAMES = "vectors", "embeddings", "embedding", "emb", "vector"
 ID_NAMES, SCALE_NAMES = ("id", "ids", "_id"), ("scale", "scales")
@@ -112,8 +106,7 @@ def _column(
     def is_list(kind: Any) -> bool:
         kinds = types.is_list, types.is_large_list, types.is_fixed_size_list
         numbers = types.is_floating, types.is_integer
-        a_list = any(one(kind) for one in kinds)
-        return a_list and any(one(kind.value_type) for one in numbers)
+        return any(k(kind) for k in kinds) and any(k(kind.value_type) for k in numbers)
 
     tables = [one.name for one in schema if is_list(one.type)]
     key = chosen(path, name, tables, tables)
@@ -149,28 +142,23 @@ def _rows_of(column: Any, d: int, path: Path, start: int) -> np.ndarray:
         raise DataError(f"{path}: {fact}; give all rows one length")
     rows = np.full((len(lengths), d), np.nan, np.float32)
     flat = compute.list_flatten(column).to_numpy(zero_copy_only=False)
-    if d:
-        rows[there] = flat.reshape(-1, d)
+    rows[there] = flat.reshape(there.sum(), d)
     return rows
 
 
 def jsonl(path: Path, name: str) -> Table:
-    lines, mend = partial(read_lines, path), 'lines must be like {"embedding": [...]}'
-
-    def record(number: int, line: str) -> dict[str, Any]:
-        where = f"{path}, line {number}"
-        return check_header(parse_json(line, where, mend), {}, where, mend)
-
-    n = sum(1 for _ in lines())
+    mend = 'lines must be like {"embedding": [...]}'
+    records = partial(read_records, path, {}, mend)
+    n = sum(1 for _ in read_lines(path))
     if not n:
         raise DataError(f"{path}: the file is empty; {mend}")
-    first = record(*next(lines()))
+    first = next(records())[1]
     tables = [k for k, v in first.items() if isinstance(v, list)]
     key = chosen(path, name, tables, [*first])
     d = len(first[key]) if isinstance(first[key], list) else 0
 
-    def row(number: int, line: str) -> list:
-        found = record(number, line).get(key)
+    def row(number: int, record: dict) -> list:
+        found = record.get(key)
         found = [np.nan] * d if found is None else found
         if not isinstance(found, list) or len(found) != d:
             said = f"{len(found)} numbers" if isinstance(found, list) else repr(found)
@@ -179,11 +167,11 @@ def jsonl(path: Path, name: str) -> Table:
         return found
 
     def arrays() -> Iterator[np.ndarray]:
-        every = lines()
+        every = records()
         while some := [row(*one) for one in islice(every, BLOCK)]:
             with parsing(path, "rows of numbers"):
                 yield np.array(some)
 
     names = [one for one in ID_NAMES if one in first]
-    ids = [record(*one).get(names[0]) for one in lines()] if names else None
+    ids = [one.get(names[0]) for _, one in records()] if names else None
     return checked_table(str(path), (n, d), np.float64, arrays, ids)

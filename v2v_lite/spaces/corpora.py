@@ -10,11 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .documents import Document, Documents, Label
-from .files import AnyPath, DataError, parse_json, parsing, pick
-from .headers import check_header
-from .texts import read_lines
-
-__all__ = ["CORPORA", "Corpus", "load_corpus", "read_corpus"]
+from .files import AnyPath, DataError, parsing, pick
+from .texts import read_records
 
 
 @dataclass(frozen=True)
@@ -28,29 +25,24 @@ class Corpus:
     hub: str
     split: str
     files: str
-    read: Callable[[dict], tuple[str, list[str]]]
-
-
-def _tweet(row: dict) -> tuple[str, list[str]]:
-    return row["text"], list(row.get("label_name", row.get("labels", ())))
-
-
-def _email(row: dict) -> tuple[str, list[str]]:
-    return f"Subject: {row['subject_line']}\n\n{row['email_body']}", []
-
-
-def _transcription(row: dict) -> tuple[str, list[str]]:
-    return row["text"], [one["label"].strip() for one in row["prediction"] or ()]
+    read: Callable[[dict], tuple[str, Iterable[str]]]
 
 
 CORPORA = {
     # Its loading script is of a kind that `datasets` no longer runs, hence the file.
     "tweet_topic": Corpus(
-        "cardiffnlp/tweet_topic_multilingual", "test", "dataset/en/en_{}.jsonl", _tweet
+        "cardiffnlp/tweet_topic_multilingual", "test", "dataset/en/en_{}.jsonl",
+        lambda r: (r["text"], r.get("label_name", r.get("labels", ()))),
     ),
-    "enron": Corpus("Yale-LILY/aeslc", "test", "", _email),
-    "medical": Corpus("argilla/medical-domain", "train", "", _transcription),
-}
+    "enron": Corpus(
+        "Yale-LILY/aeslc", "test", "",
+        lambda r: (f"Subject: {r['subject_line']}\n\n{r['email_body']}", ()),
+    ),
+    "medical": Corpus(
+        "argilla/medical-domain", "train", "",
+        lambda r: (r["text"], [one["label"].strip() for one in r["prediction"] or ()]),
+    ),
+}  # fmt: skip
 
 
 def load_corpus(
@@ -87,12 +79,9 @@ def read_corpus(
     Rows with a "split" field are taken when it is the one asked for. Raises DataError
     with file and line for a row that the corpus's reader does not understand.
     """
-    split, rows = split or pick(CORPORA, name, "corpus").split, []
-    for number, line in read_lines(path):
-        where = f"{path}, line {number}"
-        row = check_header(parse_json(line, where), {}, where)
-        if row.get("split", split) == split:
-            rows.append((number, row))
+    split = split or pick(CORPORA, name, "corpus").split
+    every = read_records(path, {})
+    rows = [(number, row) for number, row in every if row.get("split", split) == split]
     return _documents(name, split, rows[:limit], str(path))
 
 

@@ -18,15 +18,10 @@ import torch
 from torch import Tensor
 
 from .bundled import FILE, MANIFEST, data_folder, load, read_manifest, verify
-from .files import AnyPath, DataError, parse_json, parsing, pick, read_json
+from .files import AnyPath, DataError, parsing, pick, read_json
 from .headers import check_header, is_nonempty_text, safe_child
 from .space import Space
-from .texts import read_lines, text_ids
-
-__all__ = [
-    "AGES", "SETS", "SPLITS", "Document", "Documents", "Label", "document_space",
-    "load_documents", "read_documents", "read_labels",
-]  # fmt: skip
+from .texts import read_records, text_ids
 
 SETS = ("posts", "emails", "notes")
 SPLITS = ("public", "private")
@@ -150,10 +145,9 @@ def document_space(documents: Documents, encoder: str, part: str = "") -> Space:
     wanted = text_ids(documents.texts).tolist()
     missing = [i for i, one in enumerate(wanted) if one not in row_of]
     if missing:
-        raise DataError(
-            f"{documents.name}: document {documents[missing[0]].id} has no bundled "
-            f"vector ({len(missing)} in all); encode(texts, {encoder!r}) makes one"
-        )
+        fact = f"document {documents[missing[0]].id} has no bundled vector"
+        mend = f"({len(missing)} in all); encode(texts, {encoder!r}) makes one"
+        raise DataError(f"{documents.name}: {fact} {mend}")
     return every.take([row_of[one] for one in wanted])
 
 
@@ -174,10 +168,10 @@ def read_documents(path: Path, labels: Sequence[Label]) -> tuple[Document, ...]:
     """
     keys, rows = {label.key for label in labels}, []
     seen: dict[str, int] = {}
-    for number, line in read_lines(path):
+    for number, entry in read_records(path, DOCUMENT):
         where = f"{path}, line {number}"
         with parsing(where, "a document"):  # unknown fields, lists within lists
-            row = _parse(line, keys, where)
+            row = _parse(entry, keys)
         if row.id in seen:
             first = f"line {seen[row.id]}"
             raise DataError(f"{where}: id {row.id!r} is that of {first} too")
@@ -188,8 +182,7 @@ def read_documents(path: Path, labels: Sequence[Label]) -> tuple[Document, ...]:
     return tuple(rows)
 
 
-def _parse(line: str, keys: set[str], where: str) -> Document:
-    entry = check_header(parse_json(line, where), DOCUMENT, where)
+def _parse(entry: dict, keys: set[str]) -> Document:
     row = Document(**entry | {key: tuple(entry.get(key, ())) for key in LISTS})
     if row.split not in SPLITS:
         raise DataError(f"split {row.split!r} is not one of {SPLITS}")

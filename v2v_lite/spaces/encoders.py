@@ -22,15 +22,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor
 
-__all__ = [
-    "ENCODERS",
-    "Encoder",
-    "encode",
-    "encoder_pieces",
-    "model_name",
-    "open_encoder",
-]
-
 HUB_SECONDS = 5.0  # how long the hub may take to answer before it counts as unreachable
 
 
@@ -148,23 +139,19 @@ def _find_model(encoder: str, folders: bool = True) -> tuple[str, str, bool]:
     folder = _folder(encoder) if folders and not known else None
     if folder:
         if not (folder / "modules.json").is_file():
-            raise DataError(
-                f"{encoder}: no modules.json here, so its pooling is unknown; "
-                "give a folder written by SentenceTransformer.save()"
-            )
+            fact = f"{encoder}: no modules.json here, so its pooling is unknown"
+            raise DataError(f"{fact}; give a folder of SentenceTransformer.save()")
         return str(folder), f"local folder {folder.resolve().name}", True
     if known and known.package:
         inside = _package_folder(known.package)
         if inside and (inside / "model" / "modules.json").is_file():
             return str(inside / "model"), f"PyPI {known.package}", True
     if known is None and not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", encoder):
-        raise DataError(
-            f"unknown encoder {encoder!r}: neither a folder here nor one of "
-            f"{', '.join(ENCODERS)}; a model of the hub is written owner/model"
-        )
+        known_ones = f"neither a folder here nor one of {', '.join(ENCODERS)}"
+        mend = "a model of the hub is written owner/model"
+        raise DataError(f"unknown encoder {encoder!r}: {known_ones}; {mend}")
     hub = known.hub if known else encoder
-    cached = _is_cached(hub)
-    if not cached:
+    if not (cached := is_cached(hub)):
         _ask_hub(hub, known.package if known else "")
     return hub, f"hub {hub}", cached
 
@@ -177,10 +164,11 @@ def _folder(encoder: str) -> Path | None:
         return None
 
 
-def _is_cached(hub: str) -> bool:
-    from huggingface_hub import snapshot_download
-
+def is_cached(hub: str) -> bool:
+    """Whether the hub's cache on this machine holds a whole model."""
     try:
+        from huggingface_hub import snapshot_download
+
         folder = Path(snapshot_download(hub, local_files_only=True))
     except Exception:  # the hub's client has a family of errors for "not here"
         return False

@@ -25,12 +25,6 @@ from typing import Any, TypeAlias
 
 from safetensors import SafetensorError
 
-__all__ = [
-    "AnyPath", "ConfigError", "DataError", "V2VError", "atomic", "check_file",
-    "first_line", "locked", "parse_json", "parsing", "pick", "read_json", "sha256_of",
-    "write_json",
-]  # fmt: skip
-
 AnyPath: TypeAlias = str | os.PathLike[str]
 
 REPAIR = "it is cut short or altered, so copy or make it again"
@@ -163,10 +157,9 @@ def write_json(path: AnyPath, obj: Any) -> None:
         text = json.dumps(obj, indent=1, ensure_ascii=False, allow_nan=False)
         content = f"{text}\n".encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise DataError(
-            f"{path}: cannot be written as JSON ({first_line(error)}); "
-            "turn tensors and arrays into lists or numbers, and NaN into null"
-        ) from error
+        fact = f"{path}: cannot be written as JSON ({first_line(error)})"
+        mend = "turn tensors and arrays into lists or numbers, and NaN into null"
+        raise DataError(f"{fact}; {mend}") from error
     with atomic(path) as temporary:
         temporary.write_bytes(content)
 

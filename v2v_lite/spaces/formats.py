@@ -34,8 +34,6 @@ from .headers import check_header, read_tensors
 from .rows import dequantise, unit
 from .tables import Table, checked_table, spans
 
-__all__ = ["CODES_FORMAT", "FORMAT", "IDS", "READERS", "is_rows_file", "open_table"]
-
 FORMAT = "v2v-space-1"
 CODES_FORMAT = "v2v-int8-1"  # int8 codes, one scale a dimension; see `quantised`
 IDS = "ids.safetensors"  # beside files of codes
@@ -48,20 +46,18 @@ def open_table(path: AnyPath, schema: Mapping[str, Any] | None = None) -> Table:
     headers of files of ours, beyond their format.
     """
     file, name = split_name(str(path))
-    suffix = _suffix(file)
-    if suffix not in READERS and (file / "state.json").is_file():
-        return columns.dataset(file, name)
-    if suffix not in READERS:
+    reader = _reader(file)
+    if reader is None:
         raise DataError(f"{file}: only {', '.join(READERS)} are read; convert it")
-    check_file(file)
-    options = {"schema": schema or {}} if suffix == ".safetensors" else {}
-    return READERS[suffix](file, name, **options)
+    if reader is not columns.dataset:
+        check_file(file)
+    options = {"schema": schema or {}} if reader is _safetensors else {}
+    return reader(file, name, **options)
 
 
 def is_rows_file(path: AnyPath) -> bool:
     """Whether the name is one of a file, or a folder of `datasets`, with rows."""
-    file = split_name(str(path))[0]
-    return _suffix(file) in READERS or (file / "state.json").is_file()
+    return _reader(split_name(str(path))[0]) is not None
 
 
 def split_name(path: str) -> tuple[Path, str]:
@@ -71,13 +67,14 @@ def split_name(path: str) -> tuple[Path, str]:
     ('left', '')
     """
     file, colon, name = path.rpartition(":")
-    known = _suffix(Path(file)) in READERS or (Path(file) / "state.json").is_file()
-    return (Path(file), name) if colon and known else (Path(path), "")
+    return (Path(file), name) if colon and _reader(Path(file)) else (Path(path), "")
 
 
-def _suffix(path: Path) -> str:
+def _reader(path: Path) -> Callable[..., Table] | None:
     stem = path.stem if path.suffix.lower() == ".gz" else path.name
-    return Path(stem).suffix.lower()
+    if (suffix := Path(stem).suffix.lower()) in READERS:
+        return READERS[suffix]
+    return columns.dataset if (path / "state.json").is_file() else None
 
 
 # ---- arrays and tensors
@@ -93,40 +90,39 @@ def _npy(path: Path, name: str) -> Table:
         rows = mapped()
         if rows.offset + rows.nbytes != path.stat().st_size:
             raise ValueError(f"its header tells of {rows.shape} {rows.dtype}")
-    if rows.dtype.str[1:] == "V2":  # how numpy writes the bfloat16 of ml_dtypes
-        return _array(
-            str(path), rows.shape, torch.bfloat16, lambda s: _bf16(mapped()[s])
-        )
-    return _array(str(path), rows.shape, rows.dtype, lambda span: mapped()[span])
+    if rows.dtype.str[1:] != "V2":
+        return _array(path, rows.shape, rows.dtype, lambda span: mapped()[span])
 
+    def bf16(span: slice) -> Tensor:  # as numpy writes the bfloat16 of ml_dtypes
+        codes = mapped()[span].view(np.int16).copy()
+        return torch.from_numpy(codes).view(torch.bfloat16)
 
-def _bf16(rows: np.ndarray) -> Tensor:
-    return torch.from_numpy(rows.view(np.int16).copy()).view(torch.bfloat16)
+    return _array(path, rows.shape, torch.bfloat16, bf16)
 
 
 def _array(
-    path: str, shape: tuple[int, ...], dtype: Any, at: Callable[[slice], Any],
+    path: Path, shape: tuple[int, ...], dtype: Any, at: Callable[[slice], Any],
     ids: Any = None, scale: Any = None, **more: Any,
 ) -> Table:  # fmt: skip
     # A table of what can be sliced; scale multiplies int8 rows.
     if scale is not None and len(shape) == 2 and dtype in (torch.int8, np.dtype("i1")):
-        scale = torch.as_tensor(scale).float()
-        if scale.shape == (shape[0],) or scale.ndim == 2:
-            scale = scale.reshape(-1, 1) if scale.numel() == shape[0] else scale
-        if scale.numel() not in (1, *shape):
-            fact = f"a scale of shape {tuple(scale.shape)} for rows {shape}"
-            raise DataError(f"{path}: {fact}; one, one a dimension or a row is needed")
-        a_row = scale.ndim == 2 and scale.shape[0] > 1
+        at = _scaled(path, shape, at, torch.as_tensor(scale).float())
+    name, n = str(path), shape[0] if shape else 0
+    return checked_table(name, shape, dtype, lambda: map(at, spans(n)), ids, **more)
 
-        def scaled(span: slice) -> Tensor:
-            return torch.as_tensor(at(span)).float() * (scale[span] if a_row else scale)
 
-        return checked_table(
-            path, shape, dtype, lambda: map(scaled, spans(shape[0])), ids
-        )
-    return checked_table(
-        path, shape, dtype, lambda: map(at, spans(shape[0])), ids, **more
-    )
+def _scaled(
+    path: Path, shape: tuple[int, ...], at: Callable[[slice], Any], scale: Tensor
+) -> Callable[[slice], Tensor]:
+    if scale.numel() not in (1, *shape):
+        fact = f"a scale of shape {tuple(scale.shape)} for rows {shape}"
+        raise DataError(f"{path}: {fact}; one, one a dimension or a row is needed")
+    flat, a_row = scale.flatten(), scale.numel() == shape[0]
+
+    def scaled(span: slice) -> Tensor:
+        return torch.as_tensor(at(span)).float() * (flat[span, None] if a_row else flat)
+
+    return scaled
 
 
 def _several(path: Path, name: str, parts: Mapping[str, Any]) -> Table:
@@ -137,7 +133,7 @@ def _several(path: Path, name: str, parts: Mapping[str, Any]) -> Table:
     x = arrays[key]
     x = x.detach() if isinstance(x, Tensor) else x
     ids, scale = (beside(names, parts, key) for names in (ID_NAMES, SCALE_NAMES))
-    return _array(str(path), tuple(x.shape), x.dtype, lambda s: x[s], ids, scale)
+    return _array(path, tuple(x.shape), x.dtype, lambda s: x[s], ids, scale)
 
 
 def _npz(path: Path, name: str) -> Table:
@@ -184,7 +180,7 @@ def _safetensors(path: Path, name: str, schema: Mapping[str, Any]) -> Table:
         with safe_open(str(path), framework="pt") as file:
             return file.get_slice(key)[span]
 
-    table = _array(str(path), shape, dtype, at, **known)
+    table = _array(path, shape, dtype, at, **known)
     # Ids of ours are checked by Space, and not left out when they do not fit.
     return replace(table, ids=tensors.get("ids")) if header else table
 
@@ -200,7 +196,7 @@ def _codes(path: Path, tensors: dict[str, Tensor], header: dict) -> Table:
     beside = path.parent / IDS
     ids = read_tensors(beside)[0].get("ids") if beside.is_file() else None
     table = _array(
-        str(path), tuple(codes.shape), codes.dtype,
+        path, tuple(codes.shape), codes.dtype,
         lambda span: unit(dequantise(codes[span], scale)),
         header=header, mean=tensors["mean"], exact=True,
     )  # fmt: skip
@@ -224,7 +220,7 @@ def _vecs(path: Path, name: str, dtype: str) -> Table:
             raise DataError(f"{path}: rows of several lengths; give all one length")
         return np.ascontiguousarray(raw[:, 4:]).view(dtype)
 
-    return _array(str(path), (n, d), np.dtype(dtype), at)
+    return _array(path, (n, d), np.dtype(dtype), at)
 
 
 def _faiss(path: Path, name: str) -> Table:
@@ -242,7 +238,7 @@ def _faiss(path: Path, name: str) -> Table:
         assert owner is not None  # which goes, and its memory with it, when unnamed
         return index.reconstruct_n(span.start, span.stop - span.start)
 
-    return _array(str(path), (index.ntotal, index.d), np.dtype("f4"), at, ids)
+    return _array(path, (index.ntotal, index.d), np.dtype("f4"), at, ids)
 
 
 READERS: dict[str, Callable[..., Table]] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 import reprlib
 import struct
@@ -30,11 +31,6 @@ from .files import (
     parsing,
     read_json,
 )
-
-__all__ = [
-    "Schema", "check_header", "is_nonempty_text", "is_plain_text", "read_header",
-    "read_tensors", "safe_child", "safe_name", "write_rows", "write_tensors",
-]  # fmt: skip
 
 
 def is_plain_text(value: Any) -> bool:
@@ -76,10 +72,9 @@ def check_header(
         value = found.get(name)
         if isinstance(rule, str):
             if value != rule:
-                raise DataError(
-                    f"{where}: {name} {shown(value)}, but this version reads {rule!r}; "
-                    "make it again, or install the version that wrote it"
-                )
+                fact = f"{name} {shown(value)}, but this version reads {rule!r}"
+                other = "make it again, or install the version that wrote it"
+                raise DataError(f"{where}: {fact}; {other}")
         elif name not in found:
             if name == key:
                 raise DataError(f"{where}: no {name!r}; {mend}")
@@ -87,9 +82,8 @@ def check_header(
             check_header(value, rule, f"{where}, {name}", mend)
         elif not _fits(value, rule):
             needed = rule.__name__.removeprefix("is_").replace("_", " ")
-            raise DataError(
-                f"{where}: {name} is {shown(value)}, but {needed} is needed; {mend}"
-            )
+            fact = f"{name} is {shown(value)}, but {needed} is needed"
+            raise DataError(f"{where}: {fact}; {mend}")
     return found
 
 
@@ -101,7 +95,16 @@ def _fits(value: Any, rule: type | Callable[[Any], bool]) -> bool:
 
 def read_header(path: AnyPath, schema: Schema) -> dict[str, Any]:
     """The table in a JSON file, checked against a schema (see `check_header`)."""
-    return check_header(read_json(path), schema, path)
+    return check_header(read_json(part_of(path)), schema, path)
+
+
+def part_of(path: AnyPath) -> Path:
+    """`path`; DataError when its folder is there and lacks this file."""
+    path = Path(path)
+    if path.parent.is_dir() and not os.path.lexists(path):
+        fact = f"{path.parent}: the folder has no {path.name}"
+        raise DataError(f"{fact}; copy all of it again, or make it anew")
+    return path
 
 
 def write_tensors(path: AnyPath, tensors: Mapping[str, Tensor], header: dict) -> None:
@@ -140,7 +143,7 @@ def read_tensors(path: AnyPath) -> tuple[dict[str, Tensor], dict]:
 
 def write_rows(
     path: AnyPath, blocks: Iterable[Tensor], shape: tuple[int, int],
-    ids: Tensor | None, header: dict,
+    ids: Tensor | None, header: dict, mean: Tensor | None = None,
 ) -> None:  # fmt: skip
     """As `write_tensors`: "vectors" `(n, d)` float32 by blocks, their mean, and ids."""
     entries = {"vectors": ("F32", shape), "mean": ("F32", shape[1:])}
@@ -169,8 +172,9 @@ def write_rows(
         for rows in blocks:
             total += rows.sum(dim=0, dtype=torch.float64).cpu()
             file.write(rows.cpu().contiguous().numpy().data)
-        end, mean = file.tell(), (total / max(shape[0], 1)).float()
-        file.write(mean.numpy().data)
+        end = file.tell()
+        mean = (total / max(shape[0], 1)).float() if mean is None else mean.cpu()
+        file.write(mean.contiguous().numpy().data)
         _add(digest, "mean", mean)
         digest.update(f"vectors torch.float32 {shape}".encode())
         file.seek(start)
@@ -226,8 +230,7 @@ def safe_child(folder: AnyPath, name: Any, where: AnyPath) -> Path:
         plain = part.isprintable() and not re.search(r"[\\:]", part)
         long = len(part.encode("utf-8", "replace")) > NAME_BYTES
         if not part or part.startswith(".") or not plain or long:
-            raise DataError(
-                f"{where}: {reprlib.repr(name)} is not a path below the folder: plain "
-                "names with slashes between them are needed"
-            )
+            fact = f"{reprlib.repr(name)} is not a path below the folder"
+            needed = "plain names with slashes between them are needed"
+            raise DataError(f"{where}: {fact}: {needed}")
     return Path(folder, *parts)

@@ -26,8 +26,6 @@ from .rows import check_rows, dequantise, unit
 from .space import Space, mean_of
 from .texts import check_threshold, drop_near, read_texts
 
-__all__ = ["dequantise", "file_entry", "make_set", "quantise", "write_set"]
-
 LEVELS = 127  # codes lie in -127..127: symmetric, so that zero stays exactly zero
 
 

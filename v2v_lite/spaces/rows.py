@@ -12,12 +12,6 @@ from torch.nn.functional import normalize
 
 from .files import DataError, parsing
 
-__all__ = [
-    "as_tensor", "check_not_degenerate", "check_not_packed", "check_rows",
-    "check_shape", "dequantise", "faults", "name_rows", "refuse", "repeats",
-    "said_of_lengths", "unit",
-]  # fmt: skip
-
 SHOWN = 5  # bad rows that an error names before it only counts
 NEAR_EQUAL = 1e-4  # rows of length one that are no further apart count as one
 
@@ -107,10 +101,8 @@ def as_tensor(x: Tensor | np.ndarray | Sequence, name: str = "rows") -> Tensor:
     if not isinstance(x, Tensor):
         if x.dtype.kind not in "fiu":
             mend = "np.stack" if x.dtype == object else "astype(float)"
-            raise DataError(
-                f"{name}: entries of type {x.dtype} are not numbers; "
-                f"give floats, shape (n, d), as {mend} makes them"
-            )
+            fact = f"{name}: entries of type {x.dtype} are not numbers"
+            raise DataError(f"{fact}; give floats, shape (n, d), as {mend} makes them")
         # A float32 copy is all that is kept. Wider types pass through float64, as
         # torch lacks some of numpy's integers.
         single = x.dtype.itemsize <= 4 and x.dtype.kind == "f"
@@ -180,10 +172,9 @@ def check_not_packed(rows: Tensor, name: str = "rows", sample: int = 1024) -> No
     bias = (x.remainder(2).mean(dim=0) - 0.5).abs()
     if kurtosis.median() < 2.1 or bias.median() > 0.15:
         array = "x" if low >= 0 else '(x + 128).astype("u1")'
-        raise DataError(
-            f"{name}: whole numbers of {low:.0f} to {high:.0f}, as bits "
-            f"packed into bytes are; give np.unpackbits({array}, axis=1) * 2.0 - 1"
-        )
+        fact = f"whole numbers of {low:.0f} to {high:.0f}, as bits packed"
+        mend = f"into bytes are; give np.unpackbits({array}, axis=1) * 2.0 - 1"
+        raise DataError(f"{name}: {fact} {mend}")
 
 
 def said_of_lengths(lengths: Tensor, near: float = 0.02) -> str | None:

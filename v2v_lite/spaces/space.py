@@ -13,12 +13,10 @@ from torch import Tensor
 
 from .files import AnyPath, DataError, atomic, parsing
 from .formats import FORMAT, open_table
-from .headers import is_plain_text, write_rows, write_tensors
+from .headers import is_plain_text, write_rows
 from .rows import as_tensor, check_not_packed, check_rows, check_shape, scaled
 from .tables import Table, spans
 from .texts import check_texts, text_ids, texts_sha256
-
-__all__ = ["Provenance", "Space", "mean_of", "read_blocks", "save_blocks"]
 
 SAVED = (".safetensors", ".npy")
 LARGE = 65_536  # rows, beyond which sums are made by blocks
@@ -160,11 +158,9 @@ class Space:
         if isinstance(index, Tensor):
             index = index.to(self.vectors.device)
         try:
-            rows = self.vectors[index]
-            ids, numbers = (
-                None if x is None else x.to(self.vectors.device)[index]
-                for x in (self.ids, self.numbers)
-            )
+            rows, device = self.vectors[index], self.vectors.device
+            known = self.ids, self.numbers
+            ids, numbers = (x if x is None else x.to(device)[index] for x in known)
         except IndexError as error:
             raise DataError(f"{self.name}: {error} ({self.n} rows)") from error
         check_shape(rows, self.name)  # no row, or an index that is no list of rows
@@ -181,15 +177,8 @@ class Space:
 
     def save(self, path: AnyPath) -> None:
         """Write one file atomically: all as .safetensors, or as .npy the rows alone."""
-        tensors = {"vectors": self.vectors, "mean": self.mean}
-        if self.ids is not None:
-            tensors["ids"] = self.ids
-        if Path(path).suffix.lower() != ".safetensors":
-            shape = self.n, self.d
-            return save_blocks(path, [self.vectors], shape, self.provenance)
-        with atomic(path) as temporary:
-            header = {"format": FORMAT, **asdict(self.provenance)}
-            write_tensors(temporary, tensors, header)
+        blocks, shape = [self.vectors], (self.n, self.d)
+        save_blocks(path, blocks, shape, self.provenance, self.ids, self.mean)
 
     @classmethod
     def load(cls, path: AnyPath, drop_bad: bool = False) -> Space:
@@ -207,9 +196,7 @@ class Space:
         cls, table: Table, index: Tensor | None = None, drop_bad: bool = False
     ) -> Space:
         """The rows `index`, rising, of a table, or all; memory holds these alone."""
-        with parsing(
-            table.path
-        ):  # the file is named, also when memory does not suffice
+        with parsing(table.path):  # it is named, also when memory does not suffice
             if not table.exact:
                 index = table.usable(index, drop_bad)
             elif index is None:
@@ -223,11 +210,11 @@ class Space:
 
 def save_blocks(
     path: AnyPath, blocks: Iterable[Tensor], shape: tuple[int, int],
-    provenance: Provenance, ids: Tensor | None = None,
+    provenance: Provenance, ids: Tensor | None = None, mean: Tensor | None = None,
 ) -> None:  # fmt: skip
     """Write unit rows `(n, d)` as `Space.save` does, holding one block at a time.
 
-    `shape` is that of all blocks together; the mean is that of the rows.
+    `shape` is that of all blocks together; `mean` `(d,)` is by default the rows' own.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in SAVED:
@@ -235,7 +222,7 @@ def save_blocks(
     with atomic(path) as temporary:
         if suffix == ".safetensors":
             header = {"format": FORMAT, **asdict(provenance)}
-            return write_rows(temporary, blocks, shape, ids, header)
+            return write_rows(temporary, blocks, shape, ids, header, mean)
         with open(temporary, "wb") as file:
             form = {"descr": "<f4", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, form)
@@ -246,9 +233,8 @@ def save_blocks(
 def read_blocks(table: Table, index: Tensor | None = None) -> Iterator[Space]:
     """The usable rows `index` of a table, rising, as one small space after another."""
     for numbers, rows in table.blocks(index):
-        yield Space(
-            rows if table.exact else scaled(rows), about(table), numbers=numbers
-        )
+        rows = rows if table.exact else scaled(rows)
+        yield Space(rows, about(table), numbers=numbers)
 
 
 def about(table: Table) -> Provenance:

@@ -14,10 +14,6 @@ from .files import DataError
 from .rows import name_rows, repeats
 from .space import Space
 
-__all__ = [
-    "LeakError", "Split", "check_disjoint", "check_same_texts", "hold_out", "unpaired",
-]  # fmt: skip
-
 
 class LeakError(DataError):
     """A text that stands on both sides of a split."""
@@ -136,7 +132,6 @@ def _check_no_repeats(a: Space, b: Space) -> None:
         ids = torch.cat([a.vectors.cpu(), b.vectors.cpu()], dim=1)
     again = repeats(ids.cpu())
     if again:
-        raise LeakError(
-            f"{len(again)} rows repeat an earlier text ({name_rows(again)}), which "
-            "is a pair in disguise once the two fall on different sides; drop repeats"
-        )
+        fact = f"{len(again)} rows repeat an earlier text ({name_rows(again)})"
+        why = "a pair in disguise once the two fall on different sides"
+        raise LeakError(f"{fact}, which is {why}; drop repeats")

@@ -29,8 +29,6 @@ from .rows import (
 )
 from .texts import text_ids
 
-__all__ = ["BLOCK", "RowsWarning", "Table", "checked_table", "draw", "spans"]
-
 BLOCK = 4096
 FEW = 0.1  # bad rows beyond this share are not dropped: something else is wrong
 
@@ -57,6 +55,11 @@ class Table:
     header: dict[str, Any] = field(default_factory=dict)
     mean: Tensor | None = None
     exact: bool = False
+
+    @property
+    def name(self) -> str:
+        """The encoder's name, "unknown" where the file does not tell."""
+        return self.header.get("encoder", "unknown")
 
     def blocks(self, index: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Row numbers `(b,)` and their rows `(b, d)`, float32, as the file has them.
@@ -92,10 +95,8 @@ class Table:
         bad: dict[str, list[int]] = {}
         # Made once: what is kept of each block would lie between blocks in memory, and
         # keep it from being used again.
-        good, lengths = (
-            torch.ones(len(wanted), dtype=torch.bool),
-            torch.empty(len(wanted)),
-        )
+        good = torch.ones(len(wanted), dtype=torch.bool)
+        lengths = torch.empty(len(wanted))
         at = 0
         for numbers, rows in self.blocks(index):
             if not at and not self.exact:
@@ -135,17 +136,12 @@ class Table:
 
         Raises DataError when they are more than the memory holds.
         """
-        size = len(index), self.shape[1]
+        n, d = len(index), self.shape[1]
         try:
-            out = torch.empty(size)
+            out = torch.empty(n, d)
         except (RuntimeError, MemoryError) as error:
-            need = (
-                f"{size[0]:,} rows of {size[1]} take {4e-9 * size[0] * size[1]:.1f} GB"
-            )
-            mend = "draw fewer by --n-train"
-            raise DataError(
-                f"{self.path}: {need}, more than there is; {mend}"
-            ) from error
+            need = f"{n:,} rows of {d} take {4e-9 * n * d:.1f} GB, more than there is"
+            raise DataError(f"{self.path}: {need}; draw fewer by --n-train") from error
         at = 0
         for _, rows in self.blocks(index):
             out[at : at + len(rows)] = rows if self.exact else scaled(rows)

@@ -12,14 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .files import AnyPath, DataError, parse_json, parsing
-from .headers import check_header, is_nonempty_text
+from .files import REPAIR, AnyPath, DataError, parse_json, parsing
+from .headers import Schema, check_header, is_nonempty_text
 from .rows import name_rows, unit
-
-__all__ = [
-    "check_texts", "check_threshold", "drop_near", "read_lines", "read_texts",
-    "text_ids", "texts_sha256",
-]  # fmt: skip
 
 
 def read_texts(path: AnyPath) -> list[str]:
@@ -31,15 +26,14 @@ def read_texts(path: AnyPath) -> list[str]:
     """
     path, texts = Path(path), []
     kind = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    schema, mend = {"text": is_nonempty_text}, 'lines must be like {"text": "..."}'
-    for number, line in read_lines(path):
-        where = f"{path}, line {number}"
-        if kind == ".jsonl":
-            record = check_header(parse_json(line, where, mend), schema, where, mend)
-            line = record["text"].strip()
-        elif not line:
-            raise DataError(f"{where}: empty; delete the line")
-        texts.append(line)
+    if kind == ".jsonl":
+        schema, mend = {"text": is_nonempty_text}, 'lines must be like {"text": "..."}'
+        texts = [one["text"].strip() for _, one in read_records(path, schema, mend)]
+    else:
+        for number, line in read_lines(path):
+            if not line:
+                raise DataError(f"{path}, line {number}: empty; delete the line")
+            texts.append(line)
     if not texts:
         raise DataError(f"{path}: the file is empty; one text a line is needed")
     return texts
@@ -95,6 +89,15 @@ def read_lines(path: AnyPath) -> Iterator[tuple[int, str]]:
             yield from ((i, "") for i in range(number - empty, number))
             yield number, line
             empty = 0
+
+
+def read_records(
+    path: AnyPath, schema: Schema, mend: str = REPAIR
+) -> Iterator[tuple[int, dict]]:
+    """Line numbers from 1 and the objects of a file of JSON lines, each checked."""
+    for number, line in read_lines(path):
+        where = f"{path}, line {number}"
+        yield number, check_header(parse_json(line, where, mend), schema, where, mend)
 
 
 def check_texts(texts: Sequence[str], name: str = "texts") -> list[str]:
