@@ -257,6 +257,14 @@ def test_head_says_what_the_page_is_about(name):
 
 
 @each_page
+def test_what_is_seen_first_waits_for_no_script(name):
+    text = (SITE / name).read_text(encoding="utf-8")
+    waits = re.findall(r'<script(?![^>]*defer)[^>]* src="([^"?]*)', text)
+    assert [path.rpartition("/")[2] for path in waits] == ["documentation_options.js"]
+    assert 'rel="preload" as="script"' not in text
+
+
+@each_page
 def test_no_link_leads_to_the_placeholder(name):
     text = (SITE / name).read_text(encoding="utf-8")
     assert not re.findall(r'href="[^"]*/OWNER/[^"]*"', text)

@@ -37,8 +37,9 @@ class Table:
         body = "".join(line(row, "td") for row in self.rows[1:])
         inside = f"<thead>{line(self.rows[0], 'th')}</thead><tbody>{body}</tbody>"
         named = f"<caption>{escape(self.caption)}</caption>" * bool(self.caption)
-        about = 'class="v2v-table" style="overflow-x:auto" tabindex="0"'
-        return f"<div {about}><table>{named}{inside}</table></div>"
+        about = 'style="overflow-x:auto" tabindex="0" role="group" aria-label="table"'
+        shown = f"<table>{named}{inside}</table>"
+        return f'<div class="v2v-table" {about}>{shown}</div>'
 
 
 def tabular(
