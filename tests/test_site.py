@@ -222,6 +222,19 @@ def test_what_is_printed_breaks_over_pages(site, name):
         page.tab.emulate_media(media="screen")
 
 
+def test_paper_is_white_and_has_every_figure(site):
+    root, page = site
+    page.go(f"{root}/{next(n for n in CHAPTERS if '/08_' in n)}", dark=True)
+    theme = "document.documentElement.dataset.theme"
+    before = page.js(theme)
+    page.js("dispatchEvent(new Event('beforeprint'))")
+    assert page.js(theme) == "light"
+    shown = "[...document.querySelectorAll('.v2v-figure img.only-light')]"
+    assert page.wait(f"{shown}.filter(i => i.offsetHeight).every(i => i.naturalWidth)")
+    page.js("dispatchEvent(new Event('afterprint'))")
+    assert page.js(theme) == before
+
+
 # Of the height, and in screens of 900 pixels.
 SHARES = """(() => {
   const article = document.querySelector('article');
