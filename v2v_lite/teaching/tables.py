@@ -3,43 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["DISPLAY", "Table", "tabular"]
 
 #: What the methods are called on a page.
 DISPLAY = {"mini": "mini-vec2vec", "selflearn": "self-learning"}
-SIDES = {"<": ' style="text-align:left"', ">": ""}
+BOX = 'class="v2v-table" style="overflow-x:auto" tabindex="0" role="group"'
+LEFT = ' style="text-align:left"'
 
 
-@dataclass(frozen=True)
-class Table:
-    """Rows of text, the titles first; `sides` has "<" for left and ">" for right."""
+class Table(NamedTuple):
+    """A table as text and as HTML, of which a notebook shows the second."""
 
-    rows: Sequence[Sequence[str]]
-    sides: str
-    caption: str
+    text: str
+    page: str
 
     def __repr__(self) -> str:
-        wide = [max(map(len, column)) for column in zip(*self.rows, strict=True)]
-        forms = [f"{side}{width}" for side, width in zip(self.sides, wide, strict=True)]
-        lines = ["  ".join(map(format, row, forms)).rstrip() for row in self.rows]
-        return "\n".join([self.caption] * bool(self.caption) + lines)
+        return self.text
 
     def _repr_html_(self) -> str:
-        def line(row: Sequence[str], tag: str) -> str:
-            both = zip(row, self.sides, strict=True)
-            cells = [f"<{tag}{SIDES[s]}>{escape(cell)}</{tag}>" for cell, s in both]
-            return f"<tr>{''.join(cells)}</tr>"
-
-        body = "".join(line(row, "td") for row in self.rows[1:])
-        inside = f"<thead>{line(self.rows[0], 'th')}</thead><tbody>{body}</tbody>"
-        named = f"<caption>{escape(self.caption)}</caption>" * bool(self.caption)
-        about = 'style="overflow-x:auto" tabindex="0" role="group" aria-label="table"'
-        shown = f"<table>{named}{inside}</table>"
-        return f'<div class="v2v-table" {about}>{shown}</div>'
+        return self.page
 
 
 def tabular(
@@ -64,4 +49,14 @@ def tabular(
         found = zip(row, columns.values(), strict=True)
         cells.append([DISPLAY.get(v, v) if isinstance(v, str) else format(v, form)
                       for v, form in found])  # fmt: skip
-    return Table(cells, "".join("<>"[bool(form)] for form in columns.values()), caption)
+    wide = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    sides = [("<", LEFT) if not form else (">", "") for form in columns.values()]
+    ends = [f"{side[0]}{width}" for side, width in zip(sides, wide, strict=True)]
+    text = ["  ".join(map(format, row, ends)).rstrip() for row in cells]
+    page = f"<caption>{escape(caption)}</caption>" if caption else ""
+    for row, tag in zip(cells, ["th", *["td"] * len(cells)], strict=False):
+        line = zip(row, sides, strict=True)
+        line = (f"<{tag}{at}>{escape(cell)}</{tag}>" for cell, (_, at) in line)
+        page += f"<tr>{''.join(line)}</tr>"
+    page = f'<div {BOX} aria-label="table"><table>{page}</table></div>'
+    return Table("\n".join([caption, *text] if caption else text), page)
