@@ -97,7 +97,7 @@ def printed(path: Path, cell: str, words: str = "") -> list[float]:
     outputs = [o for c in every if c["id"] == cell for o in c.get("outputs", ())]
     if not outputs:
         raise LookupError(f"{path.name} has no cell {cell!r} with an output")
-    text = "\n".join(map(text_in, outputs))
+    text = "".join(map(text_in, outputs))
     lines = [" ".join(line.split()) for line in text.splitlines()]
     lines = [line for line in lines if " ".join(words.split()) in line]
     numbers = [x for line in lines for x in NUMBER.findall(line)]
@@ -106,8 +106,8 @@ def printed(path: Path, cell: str, words: str = "") -> list[float]:
 
 def text_in(output: dict) -> str:
     """What an output prints; of a table, the text beside its HTML."""
-    shown = "".join(output.get("text", ""))
-    return shown or "".join(output.get("data", {}).get("text/plain", ""))
+    shown = output.get("data", {}).get("text/plain", ())
+    return "".join(output["text"] if "text" in output else ["\n", *shown, "\n"])
 
 
 def holds(shown: str, value: float) -> bool:
