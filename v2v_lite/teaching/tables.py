@@ -55,8 +55,8 @@ def tabular(
     text = ["  ".join(map(format, row, ends)).rstrip() for row in cells]
     page = f"<caption>{escape(caption)}</caption>" if caption else ""
     for row, tag in zip(cells, ["th", *["td"] * len(cells)], strict=False):
-        line = zip(row, sides, strict=True)
-        line = (f"<{tag}{at}>{escape(cell)}</{tag}>" for cell, (_, at) in line)
+        both = zip(row, sides, strict=True)
+        line = (f"<{tag}{at}>{escape(cell)}</{tag}>" for cell, (_, at) in both)
         page += f"<tr>{''.join(line)}</tr>"
     page = f'<div {BOX} aria-label="table"><table>{page}</table></div>'
     return Table("\n".join([caption, *text] if caption else text), page)
