@@ -12,6 +12,8 @@ import stamp
 import status
 import yaml
 
+from v2v_lite.teaching import tabular
+
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
 CHAPTERS = sorted(BOOK.glob("*.ipynb"))
@@ -247,6 +249,16 @@ def test_a_claim_that_is_off_is_found(tmp_path):
         True, True, True,
     ]  # fmt: skip
     assert len(found) == 3
+
+
+def test_a_claim_reads_a_table_as_text(tmp_path):
+    shown = tabular({"method": "", "top-1": ".2f"}, [("ours", 0.5), ("chance", 0)])
+    data = {"text/plain": repr(shown), "text/html": shown._repr_html_()}
+    outputs = [{"text": ["the rank "]}, {"text": ["is 7"]}, {"data": data}]
+    page = tmp_path / "99_x.ipynb"
+    page.write_text(json.dumps({"cells": [{"id": "a", "outputs": outputs}]}))
+    assert claims.printed(page, "a", "ours") == [0.5]
+    assert claims.printed(page, "a", "rank  is") == [7.0]
 
 
 def test_no_word_is_misspelt():

@@ -19,8 +19,9 @@ from v2v_lite.teaching import (
     picture,
     score_bars,
     style,
+    tabular,
 )
-from v2v_lite.teaching.figures import figure_to_svg
+from v2v_lite.teaching.figures import figure_to_svg, short
 from v2v_lite.teaching.flipbook import frame_texts
 
 
@@ -107,6 +108,36 @@ def test_short_numbers_move_no_point():
     axes.plot([0, 1, 2], [0, 1.123456, 0])
     for number in re.findall(r"\d*\.\d+", figure_to_svg(figure)):
         assert float(number) < 1 or len(number.partition(".")[2]) <= 2
+
+
+def test_a_short_drawing_keeps_every_point():
+    figure, axes = new_figure()
+    axes.contourf(*np.mgrid[:9, :9], np.random.default_rng(0).normal(size=(9, 9)))
+    raw = io.StringIO()
+    figure.savefig(raw, format="svg")
+    drawings = raw.getvalue(), short(raw.getvalue())
+    points = [
+        [float(n) for d in re.findall(r' d="([^"]*)"', svg)
+         for n in re.findall(r"-?\d+\.?\d*", d)]
+        for svg in drawings
+    ]  # fmt: skip
+    np.testing.assert_allclose(*points, atol=0.1)
+    assert len(drawings[1]) < 0.8 * len(drawings[0])
+    assert ElementTree.fromstring(drawings[1]).tag.endswith("svg")
+
+
+def test_a_table_is_html_on_the_page_and_text_elsewhere():
+    columns = {"method": "", "top-1": ".3f", "rank": ">"}
+    shown = tabular(columns, [("mini", 0.5, "2 ± 1"), ("a<b", 1, "")], "pool 8")
+    page = ElementTree.fromstring(shown._repr_html_())
+    rows = [[cell.text or "" for cell in row] for row in page.iter("tr")]
+    assert rows == [["method", "top-1", "rank"], ["mini-vec2vec", "0.500", "2 ± 1"],
+                    ["a<b", "1.000", ""]]  # fmt: skip
+    assert page.get("tabindex") == "0", "a key scrolls it on a phone"
+    assert next(page.iter("caption")).text == "pool 8"
+    assert repr(shown).splitlines()[:2] == ["pool 8", "method        top-1   rank"]
+    with pytest.raises(ValueError, match="has 2 cells"):
+        tabular(columns, [("mini", 0.5)])
 
 
 def test_flipbook_links_slider_and_pages_in_the_browser():

@@ -222,6 +222,19 @@ def test_what_is_printed_breaks_over_pages(site, name):
         page.tab.emulate_media(media="screen")
 
 
+def test_paper_is_white_and_has_every_figure(site):
+    root, page = site
+    page.go(f"{root}/{next(n for n in CHAPTERS if '/08_' in n)}", dark=True)
+    theme = "document.documentElement.dataset.theme"
+    before = page.js(theme)
+    page.js("dispatchEvent(new Event('beforeprint'))")
+    assert page.js(theme) == "light"
+    shown = "[...document.querySelectorAll('.v2v-figure img.only-light')]"
+    assert page.wait(f"{shown}.filter(i => i.offsetHeight).every(i => i.naturalWidth)")
+    page.js("dispatchEvent(new Event('afterprint'))")
+    assert page.js(theme) == before
+
+
 # Of the height, and in screens of 900 pixels.
 SHARES = """(() => {
   const article = document.querySelector('article');
@@ -254,6 +267,14 @@ def test_head_says_what_the_page_is_about(name):
         assert len(content) > 5
     assert len(re.findall(r'<meta name="viewport"', text)) == 1
     assert not re.search(r"sphinx-thebe|x-thebe|THEBE|fontawesome", text)
+
+
+@each_page
+def test_what_is_seen_first_waits_for_no_script(name):
+    text = (SITE / name).read_text(encoding="utf-8")
+    waits = re.findall(r'<script(?![^>]*defer)[^>]* src="([^"?]*)', text)
+    assert [path.rpartition("/")[2] for path in waits] == ["documentation_options.js"]
+    assert 'rel="preload" as="script"' not in text
 
 
 @each_page

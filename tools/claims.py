@@ -8,9 +8,9 @@ A source is one of
 - ``NAME:path.to.number``: the entry of the table in book/results/NAME.json; a number in
   the path is the place in a list, ``*`` all of its entries, and ``min``, ``max`` or
   ``median`` after a space takes that one, as in ``growth:topics_best.*.rank max``,
-- ``#cell``: a number printed by the cell of that id in the same chapter; ``06#cell`` is
-  one of chapter 6; ``#cell:words`` takes only the lines of the output that hold the
-  words.
+- ``#cell``: a number printed by the cell of that id in the same chapter, also in a
+  table; ``06#cell`` is one of chapter 6; ``#cell:words`` takes only the lines of the
+  output that hold the words, however many spaces are between them.
 
 The claim holds if the value rounds to what is shown, with as many decimals as shown;
 "95 %" is a hundredth of 95. `tests/test_book.py` checks every one.
@@ -97,10 +97,17 @@ def printed(path: Path, cell: str, words: str = "") -> list[float]:
     outputs = [o for c in every if c["id"] == cell for o in c.get("outputs", ())]
     if not outputs:
         raise LookupError(f"{path.name} has no cell {cell!r} with an output")
-    text = "".join("".join(o.get("text", "")) for o in outputs)
-    lines = [line for line in text.splitlines() if words in line]
+    text = "".join(map(text_in, outputs))
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    lines = [line for line in lines if " ".join(words.split()) in line]
     numbers = [x for line in lines for x in NUMBER.findall(line)]
     return [float(x.replace(",", "")) for x in numbers]
+
+
+def text_in(output: dict) -> str:
+    """What an output prints; of a table, the text beside its HTML."""
+    shown = output.get("data", {}).get("text/plain", ())
+    return "".join(output["text"] if "text" in output else ["\n", *shown, "\n"])
 
 
 def holds(shown: str, value: float) -> bool:

@@ -81,3 +81,13 @@ addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("figure.v2v-book").forEach(turnable);
   document.querySelectorAll("figure.v2v-figure").forEach(enlargeable);
 });
+
+// Paper is white and has every figure, also those that were not in sight yet.
+let theme;
+addEventListener("beforeprint", () => {
+  theme = document.documentElement.dataset.theme;
+  document.documentElement.dataset.theme = "light";
+  document.querySelectorAll(".v2v-frame:not([hidden]) img, .v2v-figure > .v2v-drawn img")
+    .forEach((img) => { img.loading = "eager"; });
+});
+addEventListener("afterprint", () => { document.documentElement.dataset.theme = theme; });

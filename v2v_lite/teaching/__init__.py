@@ -1,9 +1,10 @@
-"""What chapters share: figures, flip-books, stored results, small training problems."""
+"""What chapters share: figures, flip-books, tables, results, small problems."""
 
 from .figures import PALETTE, figure_to_png, new_figure, picture, score_bars, style
 from .flipbook import flipbook
+from .tables import DISPLAY, tabular
 
 __all__ = [
-    "PALETTE", "figure_to_png", "flipbook", "new_figure", "picture", "score_bars",
-    "style",
+    "DISPLAY", "PALETTE", "figure_to_png", "flipbook", "new_figure", "picture",
+    "score_bars", "style", "tabular",
 ]  # fmt: skip

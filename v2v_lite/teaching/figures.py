@@ -34,6 +34,7 @@ PALETTE = {
 }  # fmt: skip
 CYCLE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#767676"]
 MANY = 300  # marks of one artist: more are drawn as a picture inside the drawing
+LINES = r"L(?: -?[\d.]+){2}(?: L(?: -?[\d.]+){2})+"  # one L is enough for all
 CARD = "background:#fff;border-radius:6px;padding:4px;max-width:100%;height:auto"
 
 
@@ -145,8 +146,19 @@ def figure_to_svg(figure: Figure, dpi: int = 110) -> str:
     raw, none = io.StringIO(), {"Date": None}
     with rc_context({"svg.hashsalt": "v2v", "svg.fonttype": "path"}):
         figure.savefig(raw, format="svg", dpi=2 * dpi, facecolor="none", metadata=none)
-    short = re.sub(r"([1-9]\d*\.\d\d)\d+", r"\1", raw.getvalue())
-    return re.sub(r"(?<=data:image/png;base64,)[^\"]+", less, short)
+    return re.sub(r"(?<=data:image/png;base64,)[^\"]+", less, short(raw.getvalue()))
+
+
+def short(svg: str) -> str:
+    """The drawing without metadata and blanks, its points to a tenth of a pixel."""
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"([1-9]\d*\.\d\d)\d+", r"\1", re.sub(r"\s+", " ", svg))
+
+    def path(found: re.Match[str]) -> str:
+        points = re.sub(r"(\d\d\.\d)\d", r"\1", found[0])
+        return re.sub(LINES, lambda run: "L " + run[0].replace("L ", ""), points)
+
+    return re.sub(r' d="[^"]+', path, svg).replace("> <", "><")
 
 
 def img_tag(figure: Figure, alt: str, dpi: int = 110) -> str:
