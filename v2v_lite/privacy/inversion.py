@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..align.base import check_minima
-from ..measure.neighbors import Rows, as_unit_rows
+from ..measure.neighbors import Rows
 from .edits import Draft, Editor, exact_cosines, improved
 from .proposals import END, Proposal, TextModel
 from .scorer import EncoderScorer
@@ -102,16 +102,12 @@ def invert(
     rows and for another width, and Stopped, with what was found, on Ctrl-C.
     """
     config, targets = config or SearchConfig(), scorer.target(vectors)
-    rows = as_unit_rows(vectors, "rows")
     found: list[Inverted] = []
     try:
         with tqdm(total=len(targets), desc="inversion", disable=not progress) as bar:
             for start in range(0, len(targets), batch_size):
-                some = slice(start, start + batch_size)
-                beams = [
-                    Beam(target, proposal, scorer, config, row)
-                    for target, row in zip(targets[some], rows[some], strict=True)
-                ]
+                some = targets[start : start + batch_size]
+                beams = [Beam(target, proposal, scorer, config) for target in some]
                 found += _search(beams, scorer, config, lm)
                 bar.update(len(beams))
     except KeyboardInterrupt:
@@ -156,12 +152,9 @@ class Beam:
 
     def __init__(
         self, target: Tensor, proposal: Proposal, scorer: EncoderScorer,
-        c: SearchConfig, vector: Tensor | None = None,
+        c: SearchConfig,
     ) -> None:  # fmt: skip
-        condition = getattr(proposal, "condition", None)  # a decoder reads the vector
-        vector = target if vector is None else vector
-        self.proposal: Proposal = condition(vector) if condition else proposal
-        self.target, self.config = target, c
+        self.proposal, self.target, self.config = proposal, target, c
         self.prefixes: list[list[int]] = [[]]
         self.log_p = self.cosine = torch.zeros(1)
         self.sums = torch.zeros(1, len(target))

@@ -22,13 +22,12 @@ from ..spaces.files import ConfigError, DataError, check_file, first_line
 from ..spaces.texts import check_texts
 
 __all__ = [
-    "END", "INNER", "CausalLM", "NgramLM", "Proposal", "TextModel", "Vocabulary",
+    "END", "CausalLM", "NgramLM", "Proposal", "TextModel", "Vocabulary",
     "spell", "spellings", "tokens",
 ]  # fmt: skip
 
 WORD = re.compile(r"\w+(?:[-'’.,:/]\w+)*|[^\w\s]")  # 9:30, 3.5, don't; , and £ alone
 TIGHT_LEFT, TIGHT_RIGHT = set(".,;:!?)]%’'”"), set("([£€$#“")
-INNER = "##"  # marks a piece that goes on with a word
 END = 0  # the row of the end of a text in every vocabulary
 # By length of context: context -> classes, their shares, what is left for backing off.
 Tables = tuple[dict[tuple[int, ...], tuple[Tensor, Tensor, float]], ...]

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..measure.neighbors import Rows, as_unit_rows, check_widths
 from ..spaces.files import DataError
 from ..spaces.rows import check_rows, unit
-from .proposals import END, INNER, Vocabulary
+from .proposals import END, Vocabulary
 
 __all__ = ["EncoderScorer", "WordTable", "recentre_rows"]
 
@@ -69,7 +69,7 @@ class EncoderScorer:
         own, words = as_unit_rows(vectors, "vectors"), known.words
         if own.shape[0] != len(texts):
             raise DataError(f"{len(texts)} texts, but {own.shape[0]} vectors")
-        alone = encode([word.removeprefix(INNER) for word in words if word])
+        alone = encode([word for word in words if word])
         check_widths(alone, own, "words", "texts", "encode both with one encoder")
         centre = own.mean(0)
         bags = _bags(texts, known)  # (n, V), counts

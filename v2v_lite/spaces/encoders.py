@@ -26,7 +26,6 @@ __all__ = [
     "ENCODERS",
     "Encoder",
     "encode",
-    "encoder_pieces",
     "model_name",
     "open_encoder",
 ]
@@ -109,12 +108,6 @@ def open_encoder(
         return unit(torch.as_tensor(rows).float())[[once[text] for text in texts]]
 
     return rows_of
-
-
-def encoder_pieces(encoder: str) -> list[str]:
-    """The pieces of an encoder's tokenizer. Raises DataError as `encode` does."""
-    model, _ = _open_model(encoder, None, False, True)
-    return sorted(model.tokenizer.get_vocab())
 
 
 def _open_model(
