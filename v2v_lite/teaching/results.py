@@ -31,7 +31,7 @@ __all__ = [
 FORMAT = "v2v-result-2"
 #: The results that the experiments write.
 NAMES = (
-    "ablations", "align", "defences", "few_pairs", "fingerprint", "fit",
+    "ablations", "align", "asked", "defences", "few_pairs", "fingerprint", "fit",
     "geometry", "gpu", "growth", "import", "inversion", "judges", "losses", "nonlinear",
     "ours_ablation", "platonic", "privacy", "questionnaire", "similarity", "step",
     "success", "vec2vec",

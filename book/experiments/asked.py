@@ -1,0 +1,162 @@
+"""Drugs asked for first, then confirmed by exact encoding: named facts of notes.
+
+The questionnaire knows each drug by the public notes that have it and by its name's own
+vector. Its five answers are a text of their own. With the true vectors each of fifteen
+candidates is also added to the text that the search of `inversion` finds and encoded;
+the five that then score best stand before that text. The search's text alone and the
+nearest public note are the rivals. Translators are those of `inversion`'s short fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from v2v_lite.privacy import (
+    SLOTS,
+    Questionnaire,
+    confirmed,
+    facts_found,
+    invert,
+    text_leakage,
+)
+from v2v_lite.spaces import document_space, load_documents, unit
+
+from . import inversion
+from .inversion import IDEAL, InversionFit, Inversions, attacker_of, rows_of_plan
+from .inverted import measured, opened
+from .questionnaire import contrast
+from .recheck import SIGMAS, Recheck
+from .store import Store, Task
+from .workers import run_all
+
+DATASETS = inversion.DATASETS
+PARTS = ()
+SET = "notes"
+#: The errors that a questionnaire expects; .7 was chosen on halves of public notes.
+COSINE = {IDEAL: 0.7, "translated": 0.5}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured; the defaults are the book's."""
+
+    victims: tuple[str, ...] = ("granite", "arctic")
+    attacker: str = "minilm"
+    rows: int = 300
+    n_train: int = 16_384
+    seed: int = 0
+
+
+FULL = Plan()
+QUICK = Plan(("arctic",), "wordllama", 12, 3_000)
+
+
+@dataclass(frozen=True)
+class Asked(Task):
+    """Texts of answers for one victim's notes, or for their true vectors."""
+
+    DATASETS: ClassVar = DATASETS
+    victim: str
+    attacker: str
+    rows: int
+    n_train: int
+    seed: int
+
+    def run(self, work: Path) -> dict:
+        plan = inversion.Plan(
+            attacker=self.attacker, rows=self.rows, n_train=self.n_train,
+            seed=self.seed, brief=True,
+        )  # fmt: skip
+        private, public = (load_documents(SET, part) for part in ("private", "public"))
+        true, own = (document_space(docs, plan.attacker) for docs in (private, public))
+        source = Inversions(SET, self.victim, plan)
+        vectors, about = source._vectors(private, true, own, work)
+        rows = rows_of_plan(plan, private)
+        some, encode = vectors[rows], opened(plan.attacker)
+        cosine = COSINE.get(self.victim, COSINE["translated"])
+        drugs = [SLOTS["drugs"](document) for document in public]
+        asker = Questionnaire.fit(own, drugs, cosine, encode=encode)
+        near = (unit(some - own.mean) @ unit(own.vectors - own.mean).T).argmax(1)
+        texts = {"nearest": [public[i].text for i in near.tolist()]}
+        texts["answers"] = [", ".join(given) for given in asker.answers(some)]
+        if self.victim == IDEAL:
+            _, lm, scorer = attacker_of(SET, plan.attacker)
+            found = invert(some, lm, scorer, inversion.config_for(SET))
+            texts["search"] = [one.text for one in found]
+            given = confirmed(asker, some, texts["search"], scorer)
+            texts["confirmed"] = [", ".join(line) for line in given]
+            both = zip(texts["confirmed"], texts["search"], strict=True)
+            texts["written"] = [f"{a}. {b}" for a, b in both]
+        row = {"set": SET, "victim": self.victim, "rows": len(rows), **about}
+        for how, lines in texts.items():
+            row[how] = measured(lines, rows.tolist(), private)
+            rival = zip(lines, texts["nearest"], strict=True)
+            over = text_leakage(
+                [f"{a}\f{b}" for a, b in rival], rows.tolist(), private.rows,
+                contrast(facts_found),
+            )  # fmt: skip
+            row[how]["over_nearest"] = asdict(over.gain)
+        return row
+
+
+def tasks_of(plan: Plan) -> list[Asked]:
+    """The true vectors, then each victim's."""
+    return [
+        Asked(victim, plan.attacker, plan.rows, plan.n_train, plan.seed)
+        for victim in (IDEAL, *plan.victims)
+    ]
+
+
+def measure(
+    plan: Plan, work: Path, parts: Sequence[str] = PARTS, jobs: int = 2
+) -> tuple[dict, list[str]]:
+    """Measure into `work`; the table so far, and what it still lacks."""
+    store, tasks = Store(work / "asked.json"), tasks_of(plan)
+    fits = [
+        InversionFit(v, plan.attacker, plan.n_train, plan.seed, True)
+        for v in plan.victims
+    ]
+    run_all(fits, store, jobs, "fits")
+    run_all(tasks, store, jobs, "asked")
+    rows = {task.key: store.get(task) for task in tasks}
+    lacks = [key for key, row in rows.items() if row is None]
+    return asdict(plan) | {"rows": [row for row in rows.values() if row]}, lacks
+
+
+def lines(table: dict) -> list[str]:
+    """The table in words: the gain in facts of every kind of text."""
+    return [
+        f"{row['victim']:8} {how:9} facts {found['facts']['gain']['mean']:.3f} ± "
+        f"{found['facts']['gain']['se']:.3f}"
+        for row in table["rows"]
+        for how, found in row.items()
+        if isinstance(found, dict)
+    ]
+
+
+def recheck(table: dict, work: Path) -> Recheck:
+    """The true vectors asked again, without a search: the answers alone."""
+    stored, own = table["rows"][0], load_documents(SET, "public")
+    plan = inversion.Plan(rows=stored["rows"], seed=table["seed"])
+    private = load_documents(SET, "private")
+    rows = rows_of_plan(plan, private)
+    some = document_space(private, plan.attacker).vectors[rows]
+    asker = Questionnaire.fit(
+        document_space(own, plan.attacker), [SLOTS["drugs"](d) for d in own],
+        COSINE[IDEAL], encode=opened(plan.attacker),
+    )  # fmt: skip
+    texts = [", ".join(given) for given in asker.answers(some)]
+    found = measured(texts, rows.tolist(), private)
+    kept = ("facts", "medication", "token_f1")
+    before, now = (
+        {key: each[key]["gain"]["mean"] for key in kept}
+        for each in (stored["answers"], found)
+    )
+    within = {key: SIGMAS * stored["answers"][key]["gain"]["se"] for key in kept}
+    return Recheck(
+        f"answers alone from {len(rows)} true vectors: gain over the same label",
+        before, now, within, "3 standard errors of the stored gain over its notes",
+    )  # fmt: skip
