@@ -1,10 +1,10 @@
 """Drugs asked for first, then confirmed by exact encoding: named facts of notes.
 
 The questionnaire knows each drug by the public notes that have it and by its name's own
-vector. Its five answers are a text of their own. With the true vectors each of fifteen
-candidates is also added to the text that the search of `inversion` finds and encoded;
-the five that then score best stand before that text. The search's text alone and the
-nearest public note are the rivals. Translators are those of `inversion`'s short fits.
+vector. Its five answers are a text of their own. For some of the true vectors each of
+fifteen candidates is also added to the text that a search finds and encoded; the five
+that then score best stand before that text. The search's text alone and the nearest
+public note are the rivals. Translators are those of `inversion`'s short fits.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from torch import Tensor
+
 from v2v_lite.privacy import (
     SLOTS,
+    EncoderScorer,
+    NgramLM,
     Questionnaire,
     confirmed,
     facts_found,
@@ -25,7 +29,7 @@ from v2v_lite.privacy import (
 from v2v_lite.spaces import document_space, load_documents, unit
 
 from . import inversion
-from .inversion import IDEAL, InversionFit, Inversions, attacker_of, rows_of_plan
+from .inversion import IDEAL, InversionFit, Inversions, rows_of_plan
 from .inverted import measured, opened
 from .questionnaire import contrast
 from .recheck import SIGMAS, Recheck
@@ -46,17 +50,18 @@ class Plan:
     victims: tuple[str, ...] = ("granite", "arctic")
     attacker: str = "minilm"
     rows: int = 300
+    written: int = 60
     n_train: int = 16_384
     seed: int = 0
 
 
 FULL = Plan()
-QUICK = Plan(("arctic",), "wordllama", 12, 3_000)
+QUICK = Plan(("arctic",), "wordllama", 12, 6, 3_000)
 
 
 @dataclass(frozen=True)
 class Asked(Task):
-    """Texts of answers for one victim's notes, or for their true vectors."""
+    """Answers for one victim's notes, or for their true vectors, as texts."""
 
     DATASETS: ClassVar = DATASETS
     victim: str
@@ -75,21 +80,12 @@ class Asked(Task):
         source = Inversions(SET, self.victim, plan)
         vectors, about = source._vectors(private, true, own, work)
         rows = rows_of_plan(plan, private)
-        some, encode = vectors[rows], opened(plan.attacker)
-        cosine = COSINE.get(self.victim, COSINE["translated"])
-        drugs = [SLOTS["drugs"](document) for document in public]
-        asker = Questionnaire.fit(own, drugs, cosine, encode=encode)
+        some, asker = vectors[rows], asker_of(self.attacker, self.victim)
         near = (unit(some - own.mean) @ unit(own.vectors - own.mean).T).argmax(1)
-        texts = {"nearest": [public[i].text for i in near.tolist()]}
-        texts["answers"] = [", ".join(given) for given in asker.answers(some)]
-        if self.victim == IDEAL:
-            _, lm, scorer = attacker_of(SET, plan.attacker)
-            found = invert(some, lm, scorer, inversion.config_for(SET))
-            texts["search"] = [one.text for one in found]
-            given = confirmed(asker, some, texts["search"], scorer)
-            texts["confirmed"] = [", ".join(line) for line in given]
-            both = zip(texts["confirmed"], texts["search"], strict=True)
-            texts["written"] = [f"{a}. {b}" for a, b in both]
+        texts = {
+            "nearest": [public[i].text for i in near.tolist()],
+            "answers": [", ".join(given) for given in asker.answers(some)],
+        } | self.written(some, asker)
         row = {"set": SET, "victim": self.victim, "rows": len(rows), **about}
         for how, lines in texts.items():
             row[how] = measured(lines, rows.tolist(), private)
@@ -101,13 +97,46 @@ class Asked(Task):
             row[how]["over_nearest"] = asdict(over.gain)
         return row
 
+    def written(self, some: Tensor, asker: Questionnaire) -> dict[str, list[str]]:
+        """Further texts for these vectors: none."""
+        return {}
+
+
+class Written(Asked):
+    """The same for true vectors, with texts that a search has written."""
+
+    def written(self, some: Tensor, asker: Questionnaire) -> dict[str, list[str]]:
+        """The search's texts, the answers confirmed by them, and both together."""
+        public, encode = load_documents(SET, "public"), opened(self.attacker)
+        own, lm = document_space(public, self.attacker), NgramLM.fit(public.texts)
+        scorer = EncoderScorer.fit(lm.words, encode, public.texts, own)
+        found = invert(some, lm, scorer, inversion.config_for(SET))
+        searched = [one.text for one in found]
+        given = confirmed(asker, some, searched, scorer)
+        both = zip(given, searched, strict=True)
+        return {
+            "search": searched,
+            "confirmed": [", ".join(line) for line in given],
+            "written": [f"{', '.join(a)}. {b}" for a, b in both],
+        }
+
+
+def asker_of(attacker: str, victim: str) -> Questionnaire:
+    """The questionnaire about drugs for the vectors of a victim."""
+    public = load_documents(SET, "public")
+    own, drugs = document_space(public, attacker), [SLOTS["drugs"](d) for d in public]
+    cosine = COSINE.get(victim, COSINE["translated"])
+    return Questionnaire.fit(own, drugs, cosine, encode=opened(attacker))
+
 
 def tasks_of(plan: Plan) -> list[Asked]:
-    """The true vectors, then each victim's."""
-    return [
-        Asked(victim, plan.attacker, plan.rows, plan.n_train, plan.seed)
+    """The true vectors, each victim's, and the true ones with texts."""
+    about = plan.n_train, plan.seed
+    some = [
+        Asked(victim, plan.attacker, plan.rows, *about)
         for victim in (IDEAL, *plan.victims)
     ]
+    return [*some, Written(IDEAL, plan.attacker, plan.written, *about)]
 
 
 def measure(
@@ -139,15 +168,12 @@ def lines(table: dict) -> list[str]:
 
 def recheck(table: dict, work: Path) -> Recheck:
     """The true vectors asked again, without a search: the answers alone."""
-    stored, own = table["rows"][0], load_documents(SET, "public")
+    stored = table["rows"][0]
     plan = inversion.Plan(rows=stored["rows"], seed=table["seed"])
     private = load_documents(SET, "private")
     rows = rows_of_plan(plan, private)
     some = document_space(private, plan.attacker).vectors[rows]
-    asker = Questionnaire.fit(
-        document_space(own, plan.attacker), [SLOTS["drugs"](d) for d in own],
-        COSINE[IDEAL], encode=opened(plan.attacker),
-    )  # fmt: skip
+    asker = asker_of(plan.attacker, IDEAL)
     texts = [", ".join(given) for given in asker.answers(some)]
     found = measured(texts, rows.tolist(), private)
     kept = ("facts", "medication", "token_f1")
