@@ -1,7 +1,7 @@
 """Drugs asked for first, then confirmed by exact encoding: named facts of notes.
 
 The questionnaire knows each drug by the public notes that have it and by its name's own
-vector. Its five answers are a text of their own. For some of the true vectors each of
+vector. Its best answers are a text of their own. For some of the true vectors each of
 fifteen candidates is also added to the text that a search finds and encoded; the five
 that then score best stand before that text. The search's text alone and the nearest
 public note are the rivals. Translators are those of `inversion`'s short fits.
@@ -16,20 +16,23 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from v2v_lite.align import LinearTranslator, Translator
 from v2v_lite.privacy import (
     SLOTS,
     EncoderScorer,
     NgramLM,
     Questionnaire,
+    adapt,
     confirmed,
     facts_found,
     invert,
     text_leakage,
 )
-from v2v_lite.spaces import document_space, load_documents, unit
+from v2v_lite.spaces import Documents, Space, document_space, load_documents, unit
+from v2v_lite.teaching.comparison import split_of
 
 from . import inversion
-from .inversion import IDEAL, InversionFit, Inversions, rows_of_plan
+from .inversion import IDEAL, InversionFit, rows_of_plan
 from .inverted import measured, opened
 from .questionnaire import contrast
 from .recheck import SIGMAS, Recheck
@@ -41,6 +44,8 @@ PARTS = ()
 SET = "notes"
 #: The errors that a questionnaire expects; .7 was chosen on halves of public notes.
 COSINE = {IDEAL: 0.7, "translated": 0.5}
+#: How many are given; eight was chosen on private notes that are not among the rows.
+ANSWERS = {IDEAL: 5, "translated": 8}
 
 
 @dataclass(frozen=True)
@@ -71,22 +76,18 @@ class Asked(Task):
     seed: int
 
     def run(self, work: Path) -> dict:
-        plan = inversion.Plan(
-            attacker=self.attacker, rows=self.rows, n_train=self.n_train,
-            seed=self.seed, brief=True,
-        )  # fmt: skip
         private, public = (load_documents(SET, part) for part in ("private", "public"))
-        true, own = (document_space(docs, plan.attacker) for docs in (private, public))
-        source = Inversions(SET, self.victim, plan)
-        vectors, about = source._vectors(private, true, own, work)
-        rows = rows_of_plan(plan, private)
-        some, asker = vectors[rows], asker_of(self.attacker, self.victim)
+        own = document_space(public, self.attacker)
+        rows = rows_of_plan(inversion.Plan(rows=self.rows, seed=self.seed), private)
+        some = self.vectors(private, own, work)[rows]
+        asker = asker_of(self.attacker, self.victim)
+        k = ANSWERS.get(self.victim, ANSWERS["translated"])
         near = (unit(some - own.mean) @ unit(own.vectors - own.mean).T).argmax(1)
         texts = {
             "nearest": [public[i].text for i in near.tolist()],
-            "answers": [", ".join(given) for given in asker.answers(some)],
+            "answers": [", ".join(given) for given in asker.answers(some, k)],
         } | self.written(some, asker)
-        row = {"set": SET, "victim": self.victim, "rows": len(rows), **about}
+        row = {"set": SET, "victim": self.victim, "rows": len(rows), "k": k}
         for how, lines in texts.items():
             row[how] = measured(lines, rows.tolist(), private)
             rival = zip(lines, texts["nearest"], strict=True)
@@ -96,6 +97,18 @@ class Asked(Task):
             )  # fmt: skip
             row[how]["over_nearest"] = asdict(over.gain)
         return row
+
+    def vectors(self, private: Documents, own: Space, work: Path) -> Tensor:
+        """The true vectors, or the adapted translations of a victim's."""
+        if self.victim == IDEAL:
+            return document_space(private, self.attacker).vectors
+        about = self.victim, self.attacker, self.n_train, self.seed
+        fit, split = InversionFit(*about, brief=True), split_of(*about)
+        model = Translator.load(work / "fits" / fit.key)
+        assert isinstance(model, LinearTranslator)
+        rows = document_space(private, self.victim).vectors
+        adapted = adapt(model, rows, own.vectors, split.source, split.target)
+        return adapted.translate(rows)
 
     def written(self, some: Tensor, asker: Questionnaire) -> dict[str, list[str]]:
         """Further texts for these vectors: none."""

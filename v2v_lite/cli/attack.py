@@ -154,7 +154,7 @@ class Inversion(base.Command):
         encode = v2v.spaces.open_encoder(self.encoder, 128)
         own = encode(list(texts))
         if words:
-            scorer = EncoderScorer.fit(words, encode, texts, own)
+            scorer = EncoderScorer.fit(words.words, encode, texts, own)
         else:  # its tokens are no words: every candidate is encoded
             scorer = EncoderScorer(encode, own.mean(0))
         rows = vectors.vectors

@@ -118,17 +118,13 @@ class Questionnaire:
         """
         rows = as_unit_rows(own, "own")
         if len(answers) != len(rows):
-            raise DataError(
-                f"{len(answers)} answers for {len(rows)} own rows; give one"
-            )
+            raise DataError(f"{len(answers)} answers for {len(rows)} rows; give one")
         if not 0 < cosine <= 1:
             raise DataError(f"cosine = {cosine} must be in (0, 1]")
         values = tuple(sorted({value for some in answers for value in some}))
         if not values or len(rows) < 4:
             fact = f"{len(rows)} own texts, {len(values)} values among them"
-            raise DataError(
-                f"a slot without examples: {fact}; add texts that have some"
-            )
+            raise DataError(f"{fact}: a slot without examples; add texts with some")
         at = {value: j for j, value in enumerate(values)}
         hot = torch.zeros(len(rows), len(values))
         for i, some in enumerate(answers):
