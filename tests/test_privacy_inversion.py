@@ -139,16 +139,6 @@ def test_the_likelihood_of_a_text_is_the_sum_of_its_steps(lm):
         assert value == pytest.approx(by_hand, abs=1e-3)
 
 
-def test_a_second_language_model_has_a_say(lm, scorer):
-    class Shouting:
-        def text_log_probs(self, texts):
-            return torch.tensor([1000.0 * ("cat" in text.lower()) for text in texts])
-
-    config = SearchConfig(words=6, keep=20, edits=16, **TOY)
-    (found,) = invert(encoder(SECRETS[:1]), lm, scorer, config, lm=Shouting())
-    assert "cat" in found.text.lower()
-
-
 def test_errors(lm, scorer):
     with pytest.raises(DataError, match="translate them"):
         invert(torch.randn(2, 7), lm, scorer)

@@ -104,16 +104,6 @@ def test_the_cache_of_a_causal_model_changes_nothing(tiny):
     )
 
 
-def test_whole_texts_are_judged_by_the_sum_of_their_words(tiny):
-    lm = CausalLM(str(tiny), local=True)
-    texts = ["the cat", "the"]
-    found = lm.text_log_probs(texts)
-    for text, value in zip(texts, found.tolist(), strict=True):
-        rows = [i + 1 for i in lm._tokenizer(text)["input_ids"]]
-        steps = [lm.log_probs([rows[:i]])[0, row].item() for i, row in enumerate(rows)]
-        assert abs(sum(steps) - value) < 1e-4
-
-
 def test_a_gguf_file_cut_short_is_one_clear_error(tmp_path):
     path = tmp_path / "model.gguf"
     path.write_bytes(b"GGUF\x03\x00\x00\x00" + b"\x00" * 40)

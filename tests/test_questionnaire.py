@@ -1,6 +1,7 @@
 """The questionnaire: its regression by drawing, calibration, verification, commands."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,9 +12,11 @@ from v2v_lite.align import LinearTranslator
 from v2v_lite.cli import main
 from v2v_lite.privacy import (
     SLOTS,
+    EncoderScorer,
     Questionnaire,
     auc,
     calibration_error,
+    confirmed,
     text_leakage,
     values_found,
     verify,
@@ -73,6 +76,45 @@ def test_answers_are_right_where_the_vector_tells():
     assert (p > 0).all() and (p < 1).all()
     order = found.scores(new).argsort(1, descending=True)
     assert [found.values[j] for j in order[3, :2]] == list(found.answers(new, 2)[3])
+
+
+def test_a_name_counts_as_ten_texts():
+    x, answers = problem(80, 4)
+    alone = unit(rows(9, 4, seed=7))
+    names = {}
+
+    def encode(texts):
+        names["asked"] = texts
+        return alone[: len(texts)]
+
+    found = Questionnaire.fit(x, answers, cosine=1.0, encode=encode)
+    n = len(found.values)
+    assert names["asked"] == list(found.values)
+    hot = torch.tensor([[float(v in a) for v in found.values] for a in answers])
+    named = unit(alone[:n] - alone[:n].mean(0))
+    left = torch.cat([unit(x - x.mean(0)), *[named] * 10])
+    right = torch.cat([hot - hot.mean(0), *[torch.eye(n) - 1 / n] * 10])
+    expected = torch.linalg.lstsq(left, right).solution
+    assert torch.allclose(found.weight, expected, atol=1e-3)
+
+
+def bag(texts):
+    words = "red house aspirin insulin statins".split()
+    return unit(torch.tensor([[t.count(w) + 1e-3 for w in words] for t in texts]))
+
+
+def test_the_answer_that_the_encoder_confirms_comes_first():
+    values = ("aspirin", "insulin", "statins")
+    asker = Questionnaire(values, torch.zeros(5), torch.zeros(3), torch.zeros(5, 3),
+                          1.0, 0.0)  # fmt: skip
+    scorer = EncoderScorer(bag, torch.zeros(5))
+    z = bag(["red house insulin", "red statins"])
+    given = confirmed(asker, z, ["red house", "red"], scorer, k=1)
+    assert given == [("insulin",), ("statins",)]
+    sure = replace(asker, base=torch.tensor([9.0, 0.0, 0.0]))
+    assert confirmed(sure, z, ["red", "red"], scorer, k=2)[0] == ("aspirin", "insulin")
+    with pytest.raises(DataError, match="1 texts for 2 rows"):
+        confirmed(asker, z, ["red"], scorer)
 
 
 @pytest.mark.parametrize(

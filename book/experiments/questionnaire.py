@@ -161,7 +161,7 @@ def asked(name: str, slot: str, k: int, z: Tensor, own: Tensor) -> dict:
         f"{a}\f{b}" for a, b in zip(texts["regression"], texts["lookup"], strict=True)
     ]
     rows = list(range(len(private)))
-    over = text_leakage(both, rows, private.rows, _contrast(values_found(values)))
+    over = text_leakage(both, rows, private.rows, contrast(values_found(values)))
     found["over_lookup"] = asdict(over.gain)
     best = asker.probabilities(z).topk(k, dim=1)
     right, p = truth.gather(1, best.indices).flatten(), best.values.flatten()
@@ -173,7 +173,9 @@ def asked(name: str, slot: str, k: int, z: Tensor, own: Tensor) -> dict:
     return found
 
 
-def _contrast(measure: Callable) -> Callable:
+def contrast(measure: Callable) -> Callable:
+    """How much more the part before a form feed scores than the part after it."""
+
     def found(text, document):
         ours, rival = (measure(part, document) for part in text.split("\f"))
         return None if ours is None else ours - rival

@@ -100,13 +100,11 @@ class Inversion(base.Command):
     # Hub name, folder or .gguf file of a causal language model (default: n-grams of
     # OWN).
     lm: base.Text = None
-    # File of a decoder that was trained for the encoder, in place of n-grams.
-    decoder: base.OptionalPath = None
     # Only the first of the vectors (default: all).
     rows: base.Int = None
     # Beam width of the search.
     beam: int = 8
-    # Longest text, in words or pieces (default: the median length of OWN).
+    # Longest text, in words or tokens of LM (default: the median length of OWN).
     words: base.Int = None
     # Changed texts to encode per row in each round of edits (0: no edits).
     edits: int = 0
@@ -131,7 +129,7 @@ class Inversion(base.Command):
         encode = v2v.spaces.open_encoder(self.encoder, 128)
         own = encode(list(texts))
         if words:
-            scorer = EncoderScorer.fit(words, encode, texts, own)
+            scorer = EncoderScorer.fit(words.words, encode, texts, own)
         else:  # its tokens are no words: every candidate is encoded
             scorer = EncoderScorer(encode, own.mean(0))
         rows = vectors.vectors
@@ -153,15 +151,10 @@ class Inversion(base.Command):
 
     def _proposal(self, texts: Sequence[str]) -> tuple[Any, Any]:
         # The proposal model, and its words where a word table can be fitted on them.
-        from ..privacy import CausalLM, Decoder, NgramLM
+        from ..privacy import CausalLM, NgramLM
 
-        if self.lm and self.decoder:
-            raise base.UsageError("give --lm or --decoder, not both")
         if self.lm:
             return CausalLM(self.lm), None
-        if self.decoder:
-            decoder = Decoder.load(self.decoder, self.encoder)
-            return decoder, decoder.vocabulary
         model = NgramLM.fit(texts)
         return model, model
 

@@ -2,7 +2,6 @@
 
 from .adapt import AdaptConfig, adapt, recentre_translator
 from .attributes import PROMPTS, attribute_leakage, baselines, label_vectors, scores
-from .decoder import Decoder, DecoderConfig
 from .defences import DEFENCES, Defence, gaussian_sigma, recall, topical_search
 from .fingerprint import UNKNOWN, Fingerprint, Named, name_encoder, traits
 from .inversion import Inverted, SearchConfig, Stopped, invert
@@ -14,7 +13,6 @@ from .leakage import (
     text_leakage,
     token_f1,
 )
-from .pieces import Pieces
 from .proposals import END, CausalLM, NgramLM, Proposal, tokens
 from .questionnaire import (
     PLACES,
@@ -23,6 +21,7 @@ from .questionnaire import (
     Verdicts,
     auc,
     calibration_error,
+    confirmed,
     values_found,
     verify,
     votes,
@@ -31,11 +30,11 @@ from .scorer import EncoderScorer, recentre_rows
 
 __all__ = [
     "DEFENCES", "END", "PLACES", "PROMPTS", "SLOTS", "UNKNOWN", "AdaptConfig",
-    "CausalLM", "Decoder", "DecoderConfig", "Defence", "EncoderScorer", "Fingerprint",
-    "Inverted", "Named", "NgramLM", "Pieces", "Proposal", "Questionnaire",
-    "SearchConfig", "Stopped", "Verdicts", "adapt", "attribute_leakage", "auc",
-    "baselines", "calibration_error", "contains_fact", "facts_found", "facts_of",
-    "gaussian_sigma", "invert", "label_vectors", "medication_found", "name_encoder",
-    "recall", "recentre_rows", "recentre_translator", "scores", "text_leakage",
-    "token_f1", "tokens", "topical_search", "traits", "values_found", "verify", "votes",
+    "CausalLM", "Defence", "EncoderScorer", "Fingerprint", "Inverted", "Named",
+    "NgramLM", "Proposal", "Questionnaire", "SearchConfig", "Stopped", "Verdicts",
+    "adapt", "attribute_leakage", "auc", "baselines", "calibration_error", "confirmed",
+    "contains_fact", "facts_found", "facts_of", "gaussian_sigma", "invert",
+    "label_vectors", "medication_found", "name_encoder", "recall", "recentre_rows",
+    "recentre_translator", "scores", "text_leakage", "token_f1", "tokens",
+    "topical_search", "traits", "values_found", "verify", "votes",
 ]  # fmt: skip

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from .proposals import END, Proposal, TextModel
+from .proposals import END, Proposal
 from .scorer import EncoderScorer
 
 if TYPE_CHECKING:
-    from .inversion import SearchConfig
+    from .inversion import Beam, SearchConfig
 
 __all__ = ["Draft", "Editor", "exact_cosines", "improved"]
 
@@ -44,16 +44,10 @@ class Edit:
     new: tuple[int, ...]
 
 
-class Searcher(Protocol):
-    """What works on one row: a beam or an editor."""
-
-    proposal: Proposal
-    target: Tensor
-
-
 def exact_cosines(
-    rows: Sequence[Searcher], lines: Sequence[list[list[int]]], scorer: EncoderScorer
-) -> Sequence[Tensor]:
+    rows: Sequence[Beam | Editor], lines: Sequence[list[list[int]]],
+    scorer: EncoderScorer,
+) -> Sequence[Tensor]:  # fmt: skip
     """The exact cosines of all rows' candidates, by one call of the encoder."""
     texts, targets = [], []
     for row, some in zip(rows, lines, strict=True):
@@ -64,34 +58,27 @@ def exact_cosines(
 
 
 def improved(
-    editors: Sequence[Editor], drafts: list[Draft], scorer: EncoderScorer, rounds: int,
-    lm: TextModel | None = None,
+    editors: Sequence[Editor], drafts: Sequence[Draft], scorer: EncoderScorer,
+    rounds: int,
 ) -> list[Draft]:  # fmt: skip
     """The drafts after at most `rounds` of edits; a row stops when none helps."""
-    drafts, open_rows = list(drafts), list(range(len(drafts)))
     for editor, draft in zip(editors, drafts, strict=True):
-        editor.begin(draft, lm)
+        editor.begin(draft)
+    some = list(editors)
     for _ in range(rounds):
-        some = [editors[i] for i in open_rows]
         edits = [editor.edits() for editor in some]
         lines = [
-            [editor.apply([e]) for e in each]
-            for editor, each in zip(some, edits, strict=True)
+            [e.apply([one]) for one in each]
+            for e, each in zip(some, edits, strict=True)
         ]
         cosines = exact_cosines(some, lines, scorer)
         more = [
-            editor.joined(e, c)
-            for editor, e, c in zip(some, edits, cosines, strict=True)
+            e.joined(each, c) for e, each, c in zip(some, edits, cosines, strict=True)
         ]
         extra = exact_cosines(some, more, scorer)
-        goes_on = []
-        for i, editor, a, b, c, d in zip(
-            open_rows, some, lines, more, cosines, extra, strict=True
-        ):
-            if editor.choose(a + b, torch.cat([c, d]), lm):
-                goes_on.append(i)
-        open_rows = goes_on
-        if not open_rows:
+        found = zip(some, lines, more, cosines, extra, strict=True)
+        some = [e for e, a, b, c, d in found if e.choose(a + b, torch.cat([c, d]))]
+        if not some:
             break
     return [editor.draft for editor in editors]
 
@@ -112,9 +99,9 @@ class Editor:
         self.seen: set[tuple[int, ...]] = set()
         self.draft = Draft([], 0.0, 0.0)
 
-    def begin(self, draft: Draft, lm: TextModel | None) -> None:
+    def begin(self, draft: Draft) -> None:
         """Score a draft as edited ones will be."""
-        score = self._scores([draft.words], torch.tensor([draft.cosine]), lm)[0]
+        score = self._scores([draft.words], torch.tensor([draft.cosine]))[0]
         self.draft = Draft(draft.words, score.item(), draft.cosine)
         self.seen = {tuple(draft.words)}
 
@@ -125,19 +112,17 @@ class Editor:
             [self.proposal.log_probs([words[:i]]) for i in range(len(words) + 1)]
         )[:, self.rows]
         free = [Edit(i, i + 1, ()) for i in range(len(words)) if len(words) > 1]
-        found = free[:: max(1, len(free) * 4 // n)] if len(free) * 4 > n else free
+        found = free[:: max(1, len(free) * 4 // n)]
         swaps = [
             Edit(i, i + 2, (words[i + 1], words[i])) for i in range(len(words) - 1)
         ]
         found += swaps[:: max(1, len(swaps) * 8 // n)]
         if len(words) < self.config.words:
             found += self._best(log_p + self._gains(inserted=True), n // 4, 0)
-        found += self._best(
-            (log_p + self._gains(inserted=False))[:-1], n - len(found), 1
-        )
-        return [e for e in found if tuple(self.apply([e])) not in self.seen] or found[
-            :1
-        ]
+        swapped = log_p[:-1] + self._gains(inserted=False)
+        found += self._best(swapped, n - len(found), 1)
+        new = [e for e in found if tuple(self.apply([e])) not in self.seen]
+        return new or found[:1]
 
     def _best(self, score: Tensor, n: int, gone: int) -> list[Edit]:
         each = max(1, 2 * n // max(1, len(score)))  # no place may take all the edits
@@ -155,12 +140,7 @@ class Editor:
         if self.table is None:
             return torch.zeros(1)
         own, new = self.table[words], self.table[self.rows]
-        left = own.sum(0) - (0 if inserted else own)
-        left = torch.cat(
-            [left.reshape(-1, own.shape[1])[: len(words)], own.sum(0)[None]]
-        )
-        if inserted:
-            left = own.sum(0)[None]
+        left = own.sum(0)[None] if inserted else own.sum(0) - own
         along = (left @ self.target)[:, None] + new @ self.target
         squares = left.square().sum(1)[:, None] + new.square().sum(1) + 2 * left @ new.T
         return self.config.edit_kappa * along / squares.clamp_min(1e-9).sqrt()
@@ -184,13 +164,11 @@ class Editor:
         lines = [self.apply(good[:n]) for n in TOGETHER if len(good) >= n]
         return lines or [self.draft.words]
 
-    def choose(
-        self, lines: list[list[int]], cosines: Tensor, lm: TextModel | None
-    ) -> bool:
+    def choose(self, lines: list[list[int]], cosines: Tensor) -> bool:
         """Take the best of the edited texts; whether one is better than the draft."""
         self.seen |= {tuple(words) for words in lines}
         some = cosines.topk(min(FINAL, len(lines))).indices.tolist()
-        scores = self._scores([lines[i] for i in some], cosines[some], lm)
+        scores = self._scores([lines[i] for i in some], cosines[some])
         best = int(scores.argmax())
         if scores[best] <= self.draft.score + 1e-3:
             return False
@@ -198,15 +176,10 @@ class Editor:
         self.draft = Draft(lines[i], scores[best].item(), cosines[i].item())
         return True
 
-    def _scores(
-        self, lines: list[list[int]], cosines: Tensor, lm: TextModel | None
-    ) -> Tensor:
+    def _scores(self, lines: list[list[int]], cosines: Tensor) -> Tensor:
         c = self.config
         lengths = torch.tensor([len(words) for words in lines])
         score = log_likelihood(self.proposal, lines) + c.length_bonus * lengths
-        if lm is not None:
-            texts = [self.proposal.text(words) for words in lines]
-            score = score + c.lm_weight * lm.text_log_probs(texts)
         return score + c.edit_kappa * cosines
 
 

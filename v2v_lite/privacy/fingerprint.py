@@ -70,9 +70,8 @@ class Fingerprint:
         square = ((x @ self.precision) * x).sum(1).mean().item()
         gram = (x @ x.T).square().fill_diagonal_(0).sum().item()
         crowd = gram / max(1, len(x) * (len(x) - 1)) / self.overlap
-        return max(square / self.scale, math.sqrt(crowd) / 2), -(
-            square + self.logdet
-        ) / 2
+        far = max(square / self.scale, math.sqrt(crowd) / 2)
+        return far, -(square + self.logdet) / 2
 
 
 @dataclass(frozen=True)
@@ -104,9 +103,7 @@ def traits(rows: Tensor) -> dict[str, Any]:
     \lambda)^2 / \sum \lambda^2$ of the spectrum.
     """
     if rows.ndim != 2 or len(rows) < 2:
-        raise DataError(
-            f"rows of shape {tuple(rows.shape)}; at least 2 rows are needed"
-        )
+        raise DataError(f"rows of shape {tuple(rows.shape)}; at least 2 are needed")
     x = rows.float()
     mean, sd = x.mean(0), x.std(0)
     spectrum = torch.linalg.svdvals(x - mean).square()

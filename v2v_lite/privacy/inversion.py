@@ -23,9 +23,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..align.base import check_minima
-from ..measure.neighbors import Rows, as_unit_rows
+from ..measure.neighbors import Rows
 from .edits import Draft, Editor, exact_cosines, improved
-from .proposals import END, Proposal, TextModel
+from .proposals import END, Proposal
 from .scorer import EncoderScorer
 
 __all__ = ["Beam", "Inverted", "SearchConfig", "Stopped", "invert"]
@@ -52,9 +52,8 @@ class SearchConfig:
     words are considered for each row. `exact` candidates per row and step are encoded;
     with 0 the word table decides alone, and the encoder only reranks the `keep` best
     texts. After the beam come at most `rounds` of edits, with `edits` changed texts
-    encoded per row and round; 0 leaves the text as the beam found it. A second language
-    model, where there is one, counts `lm_weight`, in its own nats. The constants of the
-    beam were set on sixty private notes, those of the edits on public ones.
+    encoded per row and round; 0 leaves the text as the beam found it. The constants
+    of the beam were set on sixty private notes, those of the edits on public ones.
     """
 
     beam: int = 8
@@ -68,13 +67,10 @@ class SearchConfig:
     repeats: bool = False
     edits: int = 0
     rounds: int = 4
-    lm_weight: float = 0.3
     edit_kappa: float = 2000.0
 
     def __post_init__(self) -> None:
-        check_minima(
-            self, kappa=0, topic_weight=0, exact=0, edits=0, lm_weight=0, edit_kappa=0
-        )
+        check_minima(self, kappa=0, topic_weight=0, exact=0, edits=0, edit_kappa=0)
 
 
 @dataclass(frozen=True)
@@ -93,26 +89,21 @@ class Inverted:
 def invert(
     vectors: Rows, proposal: Proposal, scorer: EncoderScorer,
     config: SearchConfig | None = None, progress: bool = False, batch_size: int = 32,
-    lm: TextModel | None = None,
 ) -> list[Inverted]:  # fmt: skip
     """The likeliest text for each row of `vectors` `(n, d)`, in the encoder's space.
 
     `batch_size` rows are searched side by side, so that a step or a last choice is one
-    call of the encoder; `lm` has a say in the last choices. Raises DataError for no
-    rows and for another width, and Stopped, with what was found, on Ctrl-C.
+    call of the encoder. Raises DataError for no rows and for another width, and
+    Stopped, with what was found, on Ctrl-C.
     """
     config, targets = config or SearchConfig(), scorer.target(vectors)
-    rows = as_unit_rows(vectors, "rows")
     found: list[Inverted] = []
     try:
         with tqdm(total=len(targets), desc="inversion", disable=not progress) as bar:
             for start in range(0, len(targets), batch_size):
-                some = slice(start, start + batch_size)
-                beams = [
-                    Beam(target, proposal, scorer, config, row)
-                    for target, row in zip(targets[some], rows[some], strict=True)
-                ]
-                found += _search(beams, scorer, config, lm)
+                some = targets[start : start + batch_size]
+                beams = [Beam(target, proposal, scorer, config) for target in some]
+                found += _search(beams, scorer, config)
                 bar.update(len(beams))
     except KeyboardInterrupt:
         raise Stopped(found) from None
@@ -120,7 +111,7 @@ def invert(
 
 
 def _search(
-    beams: list[Beam], scorer: EncoderScorer, config: SearchConfig, lm: TextModel | None
+    beams: list[Beam], scorer: EncoderScorer, config: SearchConfig
 ) -> list[Inverted]:
     for _ in range(config.words):
         for beam in beams:
@@ -133,13 +124,10 @@ def _search(
         beam.finish(*beam.expand())
     texts = [[prefix for _, _, prefix in beam.finished] for beam in beams]
     exact = exact_cosines(beams, texts, scorer)
-    drafts = [beam.best(cosine, lm) for beam, cosine in zip(beams, exact, strict=True)]
+    drafts = [beam.best(cosine) for beam, cosine in zip(beams, exact, strict=True)]
     if config.edits:
-        editors = [
-            Editor(beam.proposal, beam.target, beam.rows, scorer, config)
-            for beam in beams
-        ]
-        drafts = improved(editors, drafts, scorer, config.rounds, lm)
+        editors = [Editor(b.proposal, b.target, b.rows, scorer, config) for b in beams]
+        drafts = improved(editors, drafts, scorer, config.rounds)
     return [
         Inverted(beam.proposal.text(draft.words), draft.score, draft.cosine)
         for beam, draft in zip(beams, drafts, strict=True)
@@ -155,13 +143,9 @@ class Beam:
     """
 
     def __init__(
-        self, target: Tensor, proposal: Proposal, scorer: EncoderScorer,
-        c: SearchConfig, vector: Tensor | None = None,
-    ) -> None:  # fmt: skip
-        condition = getattr(proposal, "condition", None)  # a decoder reads the vector
-        vector = target if vector is None else vector
-        self.proposal: Proposal = condition(vector) if condition else proposal
-        self.target, self.config = target, c
+        self, target: Tensor, proposal: Proposal, scorer: EncoderScorer, c: SearchConfig
+    ) -> None:
+        self.proposal, self.target, self.config = proposal, target, c
         self.prefixes: list[list[int]] = [[]]
         self.log_p = self.cosine = torch.zeros(1)
         self.sums = torch.zeros(1, len(target))
@@ -236,13 +220,10 @@ class Beam:
         best = score.topk(min(self.config.beam, len(score))).indices
         self._keep(best, self.log_p[best], cosine[best])
 
-    def best(self, cosine: Tensor, lm: TextModel | None = None) -> Draft:
-        """The best finished text under exact cosines and a second language model."""
+    def best(self, cosine: Tensor) -> Draft:
+        """The best finished text under exact cosines."""
         log_p = torch.tensor([log_p for log_p, _, _ in self.finished])
         score = log_p + self.config.kappa * cosine
-        texts = [self.proposal.text(words) for _, _, words in self.finished]
-        if lm is not None:
-            score += self.config.lm_weight * lm.text_log_probs(texts)
         i = int(score.argmax())
         return Draft(self.finished[i][2], score[i].item(), cosine[i].item())
 

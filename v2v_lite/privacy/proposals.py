@@ -22,13 +22,11 @@ from ..spaces.files import ConfigError, DataError, check_file, first_line
 from ..spaces.texts import check_texts
 
 __all__ = [
-    "END", "INNER", "CausalLM", "NgramLM", "Proposal", "TextModel", "Vocabulary",
-    "spell", "spellings", "tokens",
+    "END", "CausalLM", "NgramLM", "Proposal", "Vocabulary", "spell", "tokens",
 ]  # fmt: skip
 
 WORD = re.compile(r"\w+(?:[-'’.,:/]\w+)*|[^\w\s]")  # 9:30, 3.5, don't; , and £ alone
 TIGHT_LEFT, TIGHT_RIGHT = set(".,;:!?)]%’'”"), set("([£€$#“")
-INNER = "##"  # marks a piece that goes on with a word
 END = 0  # the row of the end of a text in every vocabulary
 # By length of context: context -> classes, their shares, what is left for backing off.
 Tables = tuple[dict[tuple[int, ...], tuple[Tensor, Tensor, float]], ...]
@@ -48,13 +46,6 @@ class Proposal(Protocol):
         """The prefix as a string."""
 
 
-class TextModel(Protocol):
-    """A language model that judges whole texts."""
-
-    def text_log_probs(self, texts: Sequence[str]) -> Tensor:
-        """`(n,)`: log p(text), in nats."""
-
-
 def tokens(text: str) -> list[str]:
     """Words, numbers and single punctuation marks in lower case.
 
@@ -71,17 +62,6 @@ class Vocabulary:
 
     words: tuple[str, ...]
     forms: dict[str, str]
-
-    @classmethod
-    def of(
-        cls, texts: Sequence[str], extra: Iterable[str] = (), min_count: int = 1
-    ) -> Vocabulary:
-        """The words that stand at least `min_count` times in `texts`, then those of
-        `extra`. Raises DataError for no texts."""
-        count = Counter(word for text in check_texts(texts) for word in tokens(text))
-        words = {word: None for word, n in count.items() if n >= min_count}
-        words |= dict.fromkeys(word.lower() for word in extra if word)
-        return Vocabulary(("", *words), spellings(texts))
 
     @cached_property
     def row_of(self) -> dict[str, int]:
@@ -129,7 +109,9 @@ class NgramLM(Vocabulary):
         """
         if order < 1 or not 0 < discount < 1:
             raise ConfigError(f"order = {order} must be >= 1, discount in (0, 1)")
-        known = Vocabulary.of(texts, extra)
+        words = [word for text in check_texts(texts) for word in tokens(text)]
+        words += [word.lower() for word in extra if word]
+        known = Vocabulary(("", *dict.fromkeys(words)), _spellings(texts))
         lines = [known.rows(text) for text in texts]
         count = Counter(row for line in lines for row in line)
         names = [_class(word, count[row], rare) for row, word in enumerate(known.words)]
@@ -183,7 +165,7 @@ def _class(word: str, count: int, rare: int) -> str:
     return word if count >= rare else "<rare>"
 
 
-def spellings(texts: Sequence[str]) -> dict[str, str]:
+def _spellings(texts: Sequence[str]) -> dict[str, str]:
     """The most frequent spelling of each word; openings of sentences count little."""
     seen: dict[str, Counter] = defaultdict(Counter)
     for text in texts:
@@ -222,8 +204,8 @@ class CausalLM:
 
     Its words are its tokens: row i + 1 is token i, row END its end of text. `prompt`
     stands before every text. Without a word table a search encodes every candidate, so
-    this is the stronger and slower proposal; it may judge another's whole texts, too. A
-    .gguf file needs the package `gguf`. DataError when the model cannot be loaded.
+    this is the stronger and slower proposal. A .gguf file needs the package `gguf`.
+    DataError when the model cannot be loaded.
     """
 
     def __init__(
@@ -273,21 +255,6 @@ class CausalLM:
         end = log_p[:, self._end, None].clone()
         log_p[:, self._end] = -torch.inf  # it is row END
         return torch.cat([end, log_p], dim=1)
-
-    @torch.no_grad()
-    def text_log_probs(self, texts: Sequence[str]) -> Tensor:
-        """`(n,)`: log p(text | prompt) in nats, its end left out."""
-        start = self._start
-        lines = [start + self._tokenizer(text)["input_ids"] for text in texts]
-        rows = torch.full((len(lines), max(map(len, lines))), -1)
-        for row, line in zip(rows, lines, strict=True):
-            row[: len(line)] = torch.tensor(line)
-        rows = rows.to(self._device)
-        log_p = self._model(rows.clamp_min(0)).logits[:, :-1].float().log_softmax(2)
-        next_ = rows[:, 1:]
-        found = log_p.gather(2, next_.clamp_min(0)[:, :, None])[:, :, 0]
-        found = found.masked_fill(next_ < 0, 0.0)
-        return found[:, len(start) - 1 :].sum(1).cpu()
 
     @property
     def _device(self) -> torch.device:

@@ -22,11 +22,15 @@ from ..spaces.documents import Document
 from ..spaces.files import DataError
 from ..spaces.rows import unit
 from .leakage import Measure
+from .scorer import Encode, EncoderScorer
 
 __all__ = [
     "PLACES", "SLOTS", "Questionnaire", "Verdicts", "auc", "calibration_error",
-    "values_found", "verify", "votes",
+    "confirmed", "values_found", "verify", "votes",
 ]  # fmt: skip
+
+#: How many texts the name of a value counts for; chosen on halves of public notes.
+NAMED = 10
 
 #: Kinds of places; names of places are nowhere the same in own and stolen texts.
 PLACES = tuple(
@@ -101,36 +105,36 @@ class Questionnaire:
     @classmethod
     def fit(
         cls, own: Rows, answers: Sequence[Sequence[str]], cosine: float = 0.5,
-        k: int = 5, seed: int = 0,
+        k: int = 5, seed: int = 0, encode: Encode | None = None,
     ) -> Questionnaire:  # fmt: skip
         """From own rows `(m, d)` and the values that each text has, perhaps none.
 
-        Probabilities are those of the `k` best answers being right, fitted on halves of
-        the own rows, with errors drawn, that the other halves answer for. Raises
-        DataError for answers that are not one per row, a slot without an example or
-        with fewer than four rows, and a cosine outside (0, 1].
+        With `encode`, the attacker's encoder, each value's own name counts as further
+        texts that have this value alone: most values stand in few texts. Probabilities
+        are those of the `k` best answers being right, fitted on halves of the own rows,
+        with errors drawn, that the other halves answer for. Raises DataError for
+        answers that are not one per row, a slot without an example or with fewer than
+        four rows, and a cosine outside (0, 1].
         """
         rows = as_unit_rows(own, "own")
         if len(answers) != len(rows):
-            raise DataError(
-                f"{len(answers)} answers for {len(rows)} own rows; give one"
-            )
+            raise DataError(f"{len(answers)} answers for {len(rows)} rows; give one")
         if not 0 < cosine <= 1:
             raise DataError(f"cosine = {cosine} must be in (0, 1]")
         values = tuple(sorted({value for some in answers for value in some}))
         if not values or len(rows) < 4:
             fact = f"{len(rows)} own texts, {len(values)} values among them"
-            raise DataError(
-                f"a slot without examples: {fact}; add texts that have some"
-            )
+            raise DataError(f"{fact}: a slot without examples; add texts with some")
         at = {value: j for j, value in enumerate(values)}
         hot = torch.zeros(len(rows), len(values))
         for i, some in enumerate(answers):
             hot[i, [at[value] for value in some]] = 1
         centre, base = rows.mean(0), hot.mean(0)
         x = unit(rows - centre)
-        platt = _platt(x, hot, cosine, min(k, len(values)), seed)
-        return cls(values, centre, base, _regression(x, hot, cosine), *platt)
+        alone = as_unit_rows(encode([*values]), "names") if encode else rows[:0]
+        names = unit(alone - alone.mean(0)) if encode else alone
+        platt = _platt(x, hot, cosine, min(k, len(values)), seed, names)
+        return cls(values, centre, base, _regression(x, hot, cosine, names), *platt)
 
     def scores(self, z: Rows) -> Tensor:
         """`(n, L)`: how much each translation `(n, d)` speaks for each value."""
@@ -148,17 +152,21 @@ class Questionnaire:
         return [tuple(self.values[j] for j in row) for row in best.tolist()]
 
 
-def _regression(x: Tensor, hot: Tensor, cosine: float) -> Tensor:
+def _regression(x: Tensor, hot: Tensor, cosine: float, names: Tensor) -> Tensor:
     x, hot, (m, d) = x.double(), hot.double(), x.shape
     noise = (1 - cosine**2) / max(d - 1, 1)
-    gram = (cosine**2 - noise) * (x.T @ x)
+    gram, right = x.T @ x, cosine * x.T @ (hot - hot.mean(0))
+    if len(names):
+        names, m = names.double(), m + NAMED * len(names)
+        gram = gram + NAMED * names.T @ names
+        right = right + NAMED * cosine * (names - names.mean(0)).T
+    gram = (cosine**2 - noise) * gram
     gram.diagonal().add_(m * max(noise, 1e-6))
-    right = cosine * x.T @ (hot - hot.mean(0))
     return torch.linalg.solve(gram, right).float()
 
 
 def _platt(
-    x: Tensor, hot: Tensor, cosine: float, k: int, seed: int
+    x: Tensor, hot: Tensor, cosine: float, k: int, seed: int, names: Tensor
 ) -> tuple[float, float]:
     # Logistic regression of hits on the scores of the best k, by Newton's method.
     generator = torch.Generator().manual_seed(seed)
@@ -168,7 +176,8 @@ def _platt(
     z = cosine * x + math.sqrt(1 - cosine**2) * error
     score, hit = [], []
     for asked, known in (halves, halves[::-1]):
-        s = z[asked] @ _regression(x[known], hot[known], cosine) + hot[known].mean(0)
+        weight = _regression(x[known], hot[known], cosine, names)
+        s = z[asked] @ weight + hot[known].mean(0)
         top = s.topk(k, dim=1)
         score.append(top.values.flatten())
         hit.append(hot[asked].gather(1, top.indices).flatten())
@@ -180,6 +189,30 @@ def _platt(
         hessian = (features * (p * (1 - p))[:, None]).T @ features + slack
         w = w + torch.linalg.solve(hessian, features.T @ (y - p) - slack @ w)
     return w[0].item(), w[1].item()
+
+
+def confirmed(
+    asker: Questionnaire, vectors: Rows, texts: Sequence[str], scorer: EncoderScorer,
+    k: int = 5, tried: int = 15, rate: float = 3.0,
+) -> list[tuple[str, ...]]:  # fmt: skip
+    r"""The k best answers for each row `(n, d)`, after each was written and encoded.
+
+    $s_a + \lambda \cos(e(t\,a), z)$ ranks the `tried` best answers a by their scores
+    and by the exact cosine of the row's text t with a added to it; `rate` is $\lambda$.
+    Raises DataError for other than one text per row, and for another width.
+    """
+    targets, best = scorer.target(vectors), asker.scores(vectors)
+    if len(texts) != len(targets):
+        raise DataError(f"{len(texts)} texts for {len(targets)} rows; give one a row")
+    top = best.topk(min(tried, len(asker.values)), dim=1)
+    rows = [[asker.values[j] for j in row] for row in top.indices.tolist()]
+    lines = [f"{t} {a}." for t, row in zip(texts, rows, strict=True) for a in row]
+    cosines = scorer.cosines(lines, targets.repeat_interleave(len(rows[0]), 0))
+    order = (top.values + rate * cosines.view_as(top.values)).argsort(descending=True)
+    return [
+        tuple(row[j] for j in some[:k])
+        for row, some in zip(rows, order.tolist(), strict=True)
+    ]
 
 
 def votes(z: Rows, own: Rows, hot: Tensor, k: int, temperature: float = 0.1) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..measure.neighbors import Rows, as_unit_rows, check_widths
 from ..spaces.files import DataError
 from ..spaces.rows import check_rows, unit
-from .proposals import END, INNER, Vocabulary
+from .proposals import END, Vocabulary
 
 __all__ = ["EncoderScorer", "WordTable", "recentre_rows"]
 
@@ -54,7 +54,7 @@ class EncoderScorer:
 
     @classmethod
     def fit(
-        cls, words: Sequence[str] | Vocabulary, encode: Encode, texts: Sequence[str],
+        cls, words: Sequence[str], encode: Encode, texts: Sequence[str],
         vectors: Rows, shrink: float = 10.0, ridge: float = 0.1,
     ) -> EncoderScorer:  # fmt: skip
         r"""From the attacker's texts, their vectors `(n, d)`, and the words alone.
@@ -65,14 +65,15 @@ class EncoderScorer:
         its row of the table as if `shrink` further texts pointed there. Raises
         DataError for other than one vector per text, or of another width.
         """
-        known = words if isinstance(words, Vocabulary) else Vocabulary(tuple(words), {})
-        own, words = as_unit_rows(vectors, "vectors"), known.words
+        known, own = Vocabulary(tuple(words), {}), as_unit_rows(vectors, "vectors")
         if own.shape[0] != len(texts):
             raise DataError(f"{len(texts)} texts, but {own.shape[0]} vectors")
-        alone = encode([word.removeprefix(INNER) for word in words if word])
+        alone = encode([word for word in words if word])
         check_widths(alone, own, "words", "texts", "encode both with one encoder")
         centre = own.mean(0)
-        bags = _bags(texts, known)  # (n, V), counts
+        found = [torch.tensor(known.rows(text), dtype=torch.long) for text in texts]
+        counts = [one.bincount(minlength=len(words)) for one in found]
+        bags = torch.stack(counts).float()  # (n, V)
         contains = (bags > 0).float()
         doc_freq = contains.sum(0)
         start = torch.zeros(len(words), own.shape[1])
@@ -119,10 +120,3 @@ def recentre_rows(translated: Tensor, own: Tensor, ridge: float = 0.1) -> Tensor
     scale = (values.clamp_min(0) + ridge * values.mean()).sqrt()
     direction = unit((translated - translated.mean(0)) @ (basis * scale) @ basis.T)
     return unit(mean + away.norm(dim=1).mean() * direction)
-
-
-def _bags(texts: Sequence[str], known: Vocabulary) -> Tensor:
-    # (n, V): how often each text contains each word
-    rows = [torch.tensor(known.rows(text), dtype=torch.long) for text in texts]
-    size = len(known.words)
-    return torch.stack([one.bincount(minlength=size).float() for one in rows])

@@ -12,7 +12,7 @@ from .bundled import (
 )
 from .corpora import load_corpus, read_corpus
 from .documents import Document, Documents, Label, document_space, load_documents
-from .encoders import ENCODERS, Encoder, encode, encoder_pieces, open_encoder
+from .encoders import ENCODERS, Encoder, encode, open_encoder
 from .files import (
     ConfigError,
     DataError,
@@ -36,7 +36,7 @@ __all__ = [
     "Document", "Documents", "Encoder", "Label", "LeakError", "Provenance",
     "RowsWarning", "Space", "Split", "Table", "V2VError", "atomic",
     "check_disjoint", "check_not_degenerate", "check_rows", "data_folder",
-    "dequantise", "document_space", "draw", "encode", "encoder_pieces", "hold_out",
+    "dequantise", "document_space", "draw", "encode", "hold_out",
     "load", "load_corpus", "load_documents", "locked", "make_set", "open_encoder",
     "open_table", "quantise", "read_blocks", "read_corpus", "read_header",
     "read_json", "read_manifest", "read_texts", "resolve", "resolve_table",

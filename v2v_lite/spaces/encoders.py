@@ -102,12 +102,6 @@ def open_encoder(
     return rows_of
 
 
-def encoder_pieces(encoder: str) -> list[str]:
-    """The pieces of an encoder's tokenizer. Raises DataError as `encode` does."""
-    model, _ = _open_model(encoder, None, False, True)
-    return sorted(model.tokenizer.get_vocab())
-
-
 def _open_model(
     encoder: str, device: str | None, progress: bool, folders: bool
 ) -> tuple[SentenceTransformer, str]:

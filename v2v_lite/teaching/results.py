@@ -26,7 +26,7 @@ from ..spaces.files import DataError, read_json
 FORMAT = "v2v-result-2"
 #: The results that the experiments write.
 NAMES = (
-    "ablations", "align", "decoder", "defences", "few_pairs", "fingerprint", "fit",
+    "ablations", "align", "asked", "defences", "few_pairs", "fingerprint", "fit",
     "geometry", "gpu", "growth", "import", "inversion", "judges", "losses", "nonlinear",
     "ours_ablation", "platonic", "privacy", "questionnaire", "similarity", "step",
     "success", "vec2vec",
