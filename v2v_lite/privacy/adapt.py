@@ -23,8 +23,6 @@ from ..spaces.files import DataError
 from ..spaces.rows import unit
 from ..spaces.space import mean_of
 
-__all__ = ["AdaptConfig", "adapt", "recentre_translator"]
-
 
 @dataclass(frozen=True)
 class AdaptConfig:

@@ -31,11 +31,6 @@ from ..spaces.files import DataError, parsing, read_json
 from ..spaces.headers import check_header
 from ..spaces.rows import unit
 
-__all__ = [
-    "PROMPTS", "AttributeLeakage", "attribute_leakage", "baselines", "label_vectors",
-    "read_described", "scores",
-]  # fmt: skip
-
 #: Phrasings of one label; their vectors are averaged.
 PROMPTS = (
     "{description}", "{name}: {description}", "{name}", "This text is about {name}.",

@@ -23,11 +23,6 @@ from ..measure.search import recall_at
 from ..spaces.files import ConfigError, DataError
 from ..spaces.rows import unit
 
-__all__ = [
-    "DEFENCES", "RENAMED", "Defence", "DefenceSpec", "TopicalSearch", "gaussian_sigma",
-    "recall", "topical_search",
-]  # fmt: skip
-
 #: Today's kind for each name that version 0.1 used.
 RENAMED = {"stretch": "scale", "bend": "rff", "average": "knn-average",
            "drop": "remove-top"}  # fmt: skip

@@ -20,8 +20,6 @@ from .scorer import EncoderScorer
 if TYPE_CHECKING:
     from .inversion import Beam, SearchConfig
 
-__all__ = ["Draft", "Editor", "exact_cosines", "improved"]
-
 FINAL = 6  # candidates per round whose log-probabilities are worked out
 TOGETHER = (2, 3, 5)  # so many of the best edits are also tried at once
 

@@ -20,8 +20,6 @@ from ..align.linalg import power
 from ..measure.neighbors import Rows, as_unit_rows
 from ..spaces.files import DataError
 
-__all__ = ["UNKNOWN", "Fingerprint", "Named", "name_encoder", "traits"]
-
 UNKNOWN = "unknown"
 #: Farther than this from every known encoder, rows are of none of them. Set after a
 #: look at the bundled ones: .98 to 1.5 from their own, 3.4 and more from one another.

@@ -28,8 +28,6 @@ from .edits import Draft, Editor, exact_cosines, improved
 from .proposals import END, Proposal
 from .scorer import EncoderScorer
 
-__all__ = ["Beam", "Inverted", "SearchConfig", "Stopped", "invert"]
-
 
 class Stopped(KeyboardInterrupt):
     """Ctrl-C during a search; `found` holds the texts of the rows that were done."""

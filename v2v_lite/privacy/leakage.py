@@ -19,11 +19,6 @@ from ..spaces.documents import Document
 from ..spaces.files import DataError
 from .proposals import tokens
 
-__all__ = [
-    "TextLeakage", "contains_fact", "facts_found", "facts_of", "medication_found",
-    "text_leakage", "token_f1",
-]  # fmt: skip
-
 Measure = Callable[[str, Document], "float | None"]
 
 

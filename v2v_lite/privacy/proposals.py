@@ -21,10 +21,6 @@ from torch import Tensor
 from ..spaces.files import ConfigError, DataError, check_file, first_line
 from ..spaces.texts import check_texts
 
-__all__ = [
-    "END", "CausalLM", "NgramLM", "Proposal", "Vocabulary", "spell", "tokens",
-]  # fmt: skip
-
 WORD = re.compile(r"\w+(?:[-'’.,:/]\w+)*|[^\w\s]")  # 9:30, 3.5, don't; , and £ alone
 TIGHT_LEFT, TIGHT_RIGHT = set(".,;:!?)]%’'”"), set("([£€$#“")
 END = 0  # the row of the end of a text in every vocabulary

@@ -24,11 +24,6 @@ from ..spaces.rows import unit
 from .leakage import Measure
 from .scorer import Encode, EncoderScorer
 
-__all__ = [
-    "PLACES", "SLOTS", "Questionnaire", "Verdicts", "auc", "calibration_error",
-    "confirmed", "values_found", "verify", "votes",
-]  # fmt: skip
-
 #: How many texts the name of a value counts for; chosen on halves of public notes.
 NAMED = 10
 

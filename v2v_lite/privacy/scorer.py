@@ -18,8 +18,6 @@ from ..spaces.files import DataError
 from ..spaces.rows import check_rows, unit
 from .proposals import END, Vocabulary
 
-__all__ = ["EncoderScorer", "WordTable", "recentre_rows"]
-
 Encode = Callable[[list[str]], Tensor]
 
 

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-__all__ = ["DISPLAY", "Table", "tabular"]
-
 #: What the methods are called on a page.
 DISPLAY = {"mini": "mini-vec2vec", "selflearn": "self-learning"}
 BOX = 'class="v2v-table" style="overflow-x:auto" tabindex="0" role="group"'

@@ -13,11 +13,6 @@ from typing import Literal, get_args, get_origin, get_type_hints
 from ..spaces.files import ConfigError
 from .losses import GAMES, VSP
 
-__all__ = [
-    "AdversarialConfig", "LossConfig", "NetConfig", "OptimConfig", "Preset",
-    "TrainerConfig",
-]  # fmt: skip
-
 # Limits of numbers, by the names of their fields; others must be 0 or more.
 AT_LEAST = {
     "hidden_dim": 1, "adapter_depth": 1, "backbone_depth": 1, "depth": 2,

@@ -26,8 +26,6 @@ from ..spaces.rows import unit
 from ..spaces.space import Space
 from .config import Preset
 
-__all__ = ["Maps", "Whitenings", "adapter_weights", "initial_maps"]
-
 Maps: TypeAlias = dict[tuple[str, str], Tensor]  # (source, target) -> (S, d_s, d_t)
 Whitenings: TypeAlias = dict[str, Tensor | None]  # of each space, (d, d)
 TINY = 1e-6  # a singular value below this fraction of the largest is float32's noise

@@ -23,11 +23,6 @@ from warnings import warn
 from ..spaces.files import ConfigError, read_json
 from .config import AdversarialConfig, LossConfig, NetConfig, OptimConfig, Preset
 
-__all__ = [
-    "OLD_FIELDS", "OLD_PRESETS", "OURS", "PAPER", "PRESETS", "RELEASED", "from_dict",
-    "preset_named",
-]  # fmt: skip
-
 Config = TypeVar("Config")
 
 RELEASED = Preset(
