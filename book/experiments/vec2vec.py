@@ -60,7 +60,7 @@ class Plan:
     full_seeds: int = 1
     n_train: int = 16_384
     steps: int = 2_000
-    grown_seeds: int = 16
+    grown_seeds: int = 5
     grown_steps: int = OURS.optim.steps
     grown_controls: int = 4  # of these seeds, without an adversarial loss
     control_steps: int = 250  # nothing moves after the first
