@@ -280,7 +280,9 @@ def test_the_wheel_runs_alone(tmp_path):
     code = (
         "import v2v_lite; from v2v_lite.spaces import data_folder, load\n"
         "print(v2v_lite.__file__); print(data_folder())\n"
-        "print(len(load('wordllama', 'eval')))\n" + first_cells("04_with_pairs")
+        "print(len(load('wordllama', 'eval')))\n"
+        + first_cells("04_with_pairs")
+        + "\nprint(*train)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -293,7 +295,7 @@ def test_the_wheel_runs_alone(tmp_path):
     lines = done.stdout.split()
     assert all(str(tmp_path / "site") in line for line in lines[:2])
     assert lines[2] == "4096"
-    assert "wordllama" in lines[3:], "chapter 4 prints the encoders"
+    assert "wordllama" in lines[3:], "chapter 4 loads the encoders"
     assert (tmp_path / "site" / "v2v_lite" / "_results").is_dir()
 
 

@@ -206,7 +206,8 @@ def cleaned(text: str) -> str:
     # What is seen first waits for no script: they run in their order afterwards. The
     # one exception sets a name that a line in the head needs.
     text = re.sub(r'<link rel="preload" as="script"[^>]*>\s*', "", text)
-    waits = r'<script((?! defer)[^>]*) src="([^"]*_static/(?!documentation_)[^"]*)"'
+    ours = r'[^"]*(?:_static/(?!documentation_)|searchindex)[^"]*'
+    waits = rf'<script((?! defer)[^>]*) src="({ours})"'
     text = re.sub(waits, r'<script\1 defer="defer" src="\2"', text)
     # Signatures of several lines are lists of definitions that define nothing.
     text = re.sub(r"<dl>(\s*<dd>)", r'<dl role="presentation">\1', text)
