@@ -106,16 +106,18 @@ class Train(Brief):
             some = (side.take(at) for side, at in zip(sides[:2], places, strict=True))
             known = dict(zip(names, some, strict=True))
 
+        alone = "RANK" not in os.environ  # or all processes would have to change
+
         def trained(device: str) -> v2v.vec2vec.TrainResult:
+            full = alone and saved_steps(out)  # left by this run on a GPU too small
             return v2v.vec2vec.train(
                 dict(zip(names, sides[:2], strict=True)), self.config, seeds=self.seeds,
                 seed=self.seed, out=out, config=self.trainer, device=device,
                 held_out=dict(zip(names, sides[2:], strict=True)),
-                resume=bool(self.resume or saved_steps(out)),  # or of a full GPU
-                progress=base.interactive(), pairs=known,
+                resume=bool(self.resume or full), progress=base.interactive(),
+                pairs=known,
             )  # fmt: skip
 
-        alone = "RANK" not in os.environ  # or all processes would have to change
         device = self.device
         found = base.on_device(device, trained) if alone else trained(device)
         return self.result(

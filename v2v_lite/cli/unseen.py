@@ -28,9 +28,11 @@ def load_pair(
     if {source, target} <= set(v2v.spaces.NAMES):
         both = v2v.spaces.resolve(source), v2v.spaces.resolve(target)
         split = v2v.spaces.unpaired(*both, n_train=n_train)
-        fact = f"{source} and {target} are bundled vectors of the same texts"
-        sizes = f"{split.source.n:,} go to the source and {split.target.n:,} others to"
-        base.echo(f"{fact}: {sizes} the target; the 4,096 evaluation texts to neither")
+        base.echo(
+            f"{source} and {target} are bundled vectors of the same texts: "
+            f"{split.source.n:,} go to the source and {split.target.n:,} others to the "
+            "target; the 4,096 evaluation texts to neither"
+        )
         return [split.source, split.target, *split.unseen()]
     tables = [v2v.spaces.resolve_table(name, "train") for name in (source, target)]
     generator, sides = generator_of(seed), []
@@ -51,7 +53,8 @@ def _check_ids(tables: list[v2v.spaces.Table], sides: list[v2v.spaces.Space]) ->
     else:  # ids of somebody's store are not those of texts
         shared = len({*sides[0].known_ids.tolist()} & {*sides[1].known_ids.tolist()})
         if shared:
-            base.echo(f"{shared:,} ids stand on both sides: pairs would flatter")
+            said = "ids stand on both sides: as pairs, they would flatter"
+            base.echo(f"{shared:,} {said}")
 
 
 def with_pairs(

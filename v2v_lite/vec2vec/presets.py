@@ -10,7 +10,7 @@ PAPER plays the vanilla game and RELEASED least squares, each with discriminator
 `adversarial.game` is changed too. OURS is also nearly linear: its adapters are
 matrices, and its backbone, the only non-linear part, learns at 1e-5 of the rate. It
 begins with a grown map (chapter 12); `init="anchors"` is the start of chapter 11, from
-which it ends lower.
+which it ends lower on MiniLM to Granite (.81 to .84 against .85 to .87, top-1).
 """
 
 from __future__ import annotations
