@@ -3,17 +3,18 @@
 import pytest
 
 from experiments import asked
-from v2v_lite.spaces import DataError
+from v2v_lite.privacy import contains_fact
+from v2v_lite.spaces import DataError, load_documents
 from v2v_lite.teaching import results
 
 pytest.importorskip("wordllama")
 
 
 def test_it_asks_confirms_and_writes(tmp_path):
-    plan = asked.Plan((), "wordllama", 12, 6, 3_000)
+    plan = asked.Plan((), "wordllama", 12, 3_000)
     table, lacks = asked.measure(plan, tmp_path, jobs=0)
-    plain, row = table["rows"]
-    assert lacks == [] and (plain["rows"], row["rows"]) == (12, 6)
+    (row,) = table["rows"]
+    assert lacks == [] and row["rows"] == 12
     own = {how: row[how]["facts"]["own"]["mean"] for how in ("search", "confirmed")}
     assert row["written"]["facts"]["own"]["mean"] >= max(own.values())
     over = row["answers"]["over_nearest"]["mean"]
@@ -22,12 +23,26 @@ def test_it_asks_confirms_and_writes(tmp_path):
     assert row["nearest"]["over_nearest"]["mean"] == 0
 
 
+def test_copies_name_other_drugs_and_say_which():
+    public = load_documents("notes", "public")
+    texts, answers = asked.copies(public, 1)
+    notes = [note for note in public if note.medication]
+    assert len(texts) == len(answers) == len(notes)
+    for text, named, note in zip(texts, answers, notes, strict=True):
+        assert all(contains_fact(text, drug) for drug in named)
+        gone = {name.lower() for name in note.medication}
+        gone = {name for name in gone if not any(name in new for new in named)}
+        assert not any(contains_fact(text, name) for name in gone)
+    assert sum(text.lower() != note.text.lower() for text, note in
+               zip(texts, notes, strict=True)) > len(notes) // 2  # fmt: skip
+
+
 def test_the_committed_result_is_whole():
     try:
         table = results.load("asked")["table"]
     except DataError:
         pytest.skip("not measured yet")
     assert [row["victim"] for row in table["rows"]] == [
-        "true", "granite", "arctic", "true",
+        "true", "granite", "arctic",
     ]  # fmt: skip
-    assert [row["rows"] for row in table["rows"]] == [300, 300, 300, 60]
+    assert [row["rows"] for row in table["rows"]] == [300, 300, 300]

@@ -44,7 +44,12 @@ def test_the_table(quick, tmp_path):
     assert {row["start"] for row in table["topics"]} == set(growth.STARTS)
     (best,) = table["topics_best"]
     assert best["objective"] == max(row["objective"] for row in table["topics"])
-    assert len(growth.lines(table)) == 4
+    one, two = table["pairs"]
+    assert (one["attempt"], two["attempt"]) == (0, 1)
+    assert one["grown_rank"] != two["grown_rank"]  # another game, on the same rows
+    (best,) = table["pairs_best"]
+    assert best["objective"] == max(one["objective"], two["objective"])
+    assert len(growth.lines(table)) == 5
     again, missing = growth.assemble(quick, store.Store(tmp_path / "growth.json"))
     assert again == table and not missing
 

@@ -10,10 +10,10 @@ from scipy.stats import ttest_1samp
 
 pytest.importorskip("accelerate")
 from experiments import ours_ablation as experiment
+from experiments.vec2vec import ANCHORED
 from v2v_lite.align.anchors import AnchorConfig
 from v2v_lite.align.linalg import whitening
 from v2v_lite.spaces import unit
-from v2v_lite.vec2vec import OURS
 
 FEW = AnchorConfig(n_runs=2, sample_size=600, n_clusters=6, n_init=4, vote_rounds=1)
 TINY = replace(
@@ -43,7 +43,7 @@ def test_a_row_changes_what_it_names_and_no_more(name):
     }
     assert changed == named
     smaller = {("optim", key) for key in ("batch_size", "steps", "d_lr")}
-    assert {k for k in own if own[k] != flat(OURS)[k]} == smaller
+    assert {k for k in own if own[k] != flat(ANCHORED)[k]} == smaller
 
 
 def test_all_rows_start_as_one_map_whatever_their_coordinates():

@@ -1,19 +1,25 @@
 """Drugs asked for first, then confirmed by exact encoding: named facts of notes.
 
-The questionnaire knows each drug by the public notes that have it and by its name's own
-vector. Its best answers are a text of their own. For some of the true vectors each of
-fifteen candidates is also added to the text that a search finds and encoded; the five
-that then score best stand before that text. The search's text alone and the nearest
-public note are the rivals. Translators are those of `inversion`'s short fits.
+The questionnaire knows each drug by the public notes that have it, by its name's own
+vector, and by copies of the notes in which other drugs stand. A second one asks for all
+other facts that the public notes hold. Their best answers are a text of their own. For
+true vectors each candidate drug is also added to the text that a search finds and
+encoded; the drugs that then score best, and the other answers, stand before that text.
+The search's text alone and the nearest public note are the rivals. Translators are
+those of `inversion`'s short fits.
 """
 
 from __future__ import annotations
 
+import random
+import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from v2v_lite.align import LinearTranslator, Translator
@@ -40,12 +46,17 @@ from .store import Store, Task
 from .workers import run_all
 
 DATASETS = inversion.DATASETS
+Answers = list[tuple[str, ...]]
 PARTS = ()
 SET = "notes"
-#: The errors that a questionnaire expects; .7 was chosen on halves of public notes.
-COSINE = {IDEAL: 0.7, "translated": 0.5}
-#: How many are given; eight was chosen on private notes that are not among the rows.
-ANSWERS = {IDEAL: 5, "translated": 8}
+# Constants were chosen on folds of the public notes.
+#: The errors that a questionnaire expects.
+COSINE = {IDEAL: 0.9, "translated": 0.4}
+#: How many drugs are given, and how many other facts.
+ANSWERS = {IDEAL: 12, "translated": 20}
+OTHERS = 10
+TRIED = 30  # drugs that are confirmed or not
+COPIES = 6  # of a note, each with other drugs
 
 
 @dataclass(frozen=True)
@@ -55,13 +66,12 @@ class Plan:
     victims: tuple[str, ...] = ("granite", "arctic")
     attacker: str = "minilm"
     rows: int = 300
-    written: int = 60
     n_train: int = 16_384
     seed: int = 0
 
 
 FULL = Plan()
-QUICK = Plan(("arctic",), "wordllama", 12, 6, 3_000)
+QUICK = Plan(("arctic",), "wordllama", 12, 3_000)
 
 
 @dataclass(frozen=True)
@@ -80,13 +90,17 @@ class Asked(Task):
         own = document_space(public, self.attacker)
         rows = rows_of_plan(inversion.Plan(rows=self.rows, seed=self.seed), private)
         some = self.vectors(private, own, work)[rows]
-        asker = asker_of(self.attacker, self.victim)
         k = ANSWERS.get(self.victim, ANSWERS["translated"])
+        drugs, facts = (
+            ask(self.attacker, self.victim) for ask in (asker_of, others_of)
+        )
+        given, others = drugs.answers(some, k), facts.answers(some, OTHERS)
         near = (unit(some - own.mean) @ unit(own.vectors - own.mean).T).argmax(1)
         texts = {
             "nearest": [public[i].text for i in near.tolist()],
-            "answers": [", ".join(given) for given in asker.answers(some, k)],
-        } | self.written(some, asker)
+            "drugs": [", ".join(line) for line in given],
+            "answers": joined(given, others),
+        } | self.written(some, drugs, others)
         row = {"set": SET, "victim": self.victim, "rows": len(rows), "k": k}
         for how, lines in texts.items():
             row[how] = measured(lines, rows.tolist(), private)
@@ -110,46 +124,78 @@ class Asked(Task):
         adapted = adapt(model, rows, own.vectors, split.source, split.target)
         return adapted.translate(rows)
 
-    def written(self, some: Tensor, asker: Questionnaire) -> dict[str, list[str]]:
-        """Further texts for these vectors: none."""
-        return {}
-
-
-class Written(Asked):
-    """The same for true vectors, with texts that a search has written."""
-
-    def written(self, some: Tensor, asker: Questionnaire) -> dict[str, list[str]]:
-        """The search's texts, the answers confirmed by them, and both together."""
+    def written(
+        self, some: Tensor, asker: Questionnaire, others: Answers
+    ) -> dict[str, list[str]]:
+        """For true vectors the search's texts, the answers with the drugs confirmed by
+        them, and both together; a translation does not fit any text exactly."""
+        if self.victim != IDEAL:
+            return {}
         public, encode = load_documents(SET, "public"), opened(self.attacker)
         own, lm = document_space(public, self.attacker), NgramLM.fit(public.texts)
         scorer = EncoderScorer.fit(lm.words, encode, public.texts, own)
         found = invert(some, lm, scorer, inversion.config_for(SET))
         searched = [one.text for one in found]
-        given = confirmed(asker, some, searched, scorer)
-        both = zip(given, searched, strict=True)
-        return {
-            "search": searched,
-            "confirmed": [", ".join(line) for line in given],
-            "written": [f"{', '.join(a)}. {b}" for a, b in both],
-        }
+        drugs = confirmed(asker, some, searched, scorer, ANSWERS[IDEAL], TRIED)
+        texts = joined(drugs, others)
+        both = [f"{a}. {b}" for a, b in zip(texts, searched, strict=True)]
+        return {"search": searched, "confirmed": texts, "written": both}
+
+
+def joined(*parts: Answers) -> list[str]:
+    """The answers for each row as one line."""
+    return [", ".join(sum(line, ())) for line in zip(*parts, strict=True)]
 
 
 def asker_of(attacker: str, victim: str) -> Questionnaire:
     """The questionnaire about drugs for the vectors of a victim."""
+    public, encode = load_documents(SET, "public"), opened(attacker)
+    texts, more = copies(public)
+    rows = torch.cat([document_space(public, attacker).vectors, encode(texts)])
+    answers = [SLOTS["drugs"](note) for note in public]
+    return asking(rows, answers + more, attacker, victim)
+
+
+def others_of(attacker: str, victim: str) -> Questionnaire:
+    """The same about all other facts that public notes hold."""
     public = load_documents(SET, "public")
-    own, drugs = document_space(public, attacker), [SLOTS["drugs"](d) for d in public]
+    rows = document_space(public, attacker).vectors
+    facts = [tuple({v.lower(): 1 for v in note.facts.values()}) for note in public]
+    return asking(rows, facts, attacker, victim)
+
+
+def asking(rows: Tensor, answers: Answers, attacker: str, victim: str) -> Questionnaire:
+    """A questionnaire that leaves frequencies out: they would be right about the other
+    notes of a label as well, which the gain subtracts."""
     cosine = COSINE.get(victim, COSINE["translated"])
-    return Questionnaire.fit(own, drugs, cosine, encode=opened(attacker))
+    found = Questionnaire.fit(rows, answers, cosine, encode=opened(attacker))
+    return replace(found, base=torch.zeros_like(found.base))
+
+
+def copies(
+    public: Documents, number: int = COPIES, seed: int = 0
+) -> tuple[list[str], Answers]:
+    """The notes with each drug replaced by one drawn from all; these drugs."""
+    draw, texts, answers = random.Random(seed), [], []
+    drugs = sorted({name.lower() for note in public for name in note.medication})
+    for note in (*public.rows,) * number:
+        if note.medication:
+            new = {name.lower(): draw.choice(drugs) for name in note.medication}
+            some = "|".join(map(re.escape, sorted(new, key=len, reverse=True)))
+            pattern = re.compile(rf"(?<!\w)(?:{some})(?!\w)", re.I)
+            texts.append(pattern.sub(partial(_other, new), note.text))
+            answers.append(tuple(new.values()))
+    return texts, answers
+
+
+def _other(new: dict[str, str], found: re.Match[str]) -> str:
+    return new[found[0].lower()]
 
 
 def tasks_of(plan: Plan) -> list[Asked]:
-    """The true vectors, each victim's, and the true ones with texts."""
-    about = plan.n_train, plan.seed
-    some = [
-        Asked(victim, plan.attacker, plan.rows, *about)
-        for victim in (IDEAL, *plan.victims)
-    ]
-    return [*some, Written(IDEAL, plan.attacker, plan.written, *about)]
+    """The true vectors, and each victim's."""
+    about = plan.attacker, plan.rows, plan.n_train, plan.seed
+    return [Asked(victim, *about) for victim in (IDEAL, *plan.victims)]
 
 
 def measure(
@@ -186,8 +232,9 @@ def recheck(table: dict, work: Path) -> Recheck:
     private = load_documents(SET, "private")
     rows = rows_of_plan(plan, private)
     some = document_space(private, plan.attacker).vectors[rows]
-    asker = asker_of(plan.attacker, IDEAL)
-    texts = [", ".join(given) for given in asker.answers(some)]
+    askers = asker_of(plan.attacker, IDEAL), others_of(plan.attacker, IDEAL)
+    ks = ANSWERS[IDEAL], OTHERS
+    texts = joined(*(one.answers(some, k) for one, k in zip(askers, ks, strict=True)))
     found = measured(texts, rows.tolist(), private)
     kept = ("facts", "medication", "token_f1")
     before, now = (

@@ -2,8 +2,9 @@
 
 `main` grows from two axes and goes on with self-learning, on MiniLM to Granite; `pairs`
 does so on all ordered bundled pairs, without self-learning's last phase, which is the
-longest; `topics` compares starts where the two sides' topics differ, and the "best" of
-them by the objective. No fit is tried twice here (`n_init` = 1).
+longest, twice for each seed; `topics` compares starts where the two sides' topics
+differ. Of two tries, as of two starts, the "best" has the higher objective; inside a
+fit nothing is tried twice here (`n_init` = 1).
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Plan:
     main_seeds: int = 16
     pairs: tuple[tuple[str, str], ...] = tuple(permutations(NAMES, 2))
     seeds: int = 3
+    tries: int = 2  # of a seed's pairs, on the same rows
     n_train: int = 16_384
     topics: tuple[tuple[str, str], ...] = (("minilm", "granite"), ("minilm", "arctic"))
     level: float = 0.25
@@ -68,6 +70,7 @@ class Growth(Task):
     n_train: int
     seed: int
     phases: int = len(PHASES)
+    attempt: int = 0
 
     def run(self, work: Path) -> dict:
         split = split_of(self.source, self.target, self.n_train, self.seed)
@@ -76,16 +79,16 @@ class Growth(Task):
             unit(s.vectors - s.mean) for s in (split.eval_source, split.eval_target)
         ]
         start = time.perf_counter(), time.process_time()
-        generator = torch.Generator().manual_seed(self.seed)
+        number = self.seed + 1_000 * self.attempt
+        generator = torch.Generator().manual_seed(number)
         grown = grow(*sides, GrowConfig(), generator)
         row = {"source": self.source, "target": self.target, "seed": self.seed}
+        row["attempt"] = self.attempt
         row["grow_seconds"] = round(time.perf_counter() - start[0], 1)
         row["grow_cpu"] = round(time.process_time() - start[1], 1)
         row["stages"] = list(_stages(grown, *test))
         row["grown_rank"] = row["stages"][-1]["rank"]
-        model, found = fitted(
-            "grown", self.phases, split.source, split.target, self.seed
-        )
+        model, found = fitted("grown", self.phases, split.source, split.target, number)
         return row | found | judged(model, split.eval_source, split.eval_target)
 
 
@@ -154,7 +157,12 @@ def tasks_of(part: str, plan: Plan) -> list[Task]:
         return [Growth(*p.main, p.n_train, seed) for seed in range(p.main_seeds)]
     if part == "pairs":
         n, few = p.n_train, len(PHASES) - 1
-        return [Growth(*q, n, s, few) for s in range(p.seeds) for q in p.pairs]
+        return [
+            Growth(*q, n, s, few, attempt)
+            for attempt in range(p.tries)
+            for s in range(p.seeds)
+            for q in p.pairs
+        ]
     return [
         Topics(start, *pair, p.level, p.n_topics, seed)
         for seed in range(p.topic_seeds)
@@ -184,13 +192,14 @@ def assemble(plan: Plan, store: Store) -> tuple[dict, list[str]]:
             missing.append(part)
         else:
             table[part] = rows
-    if "topics" in table:
-        table["topics_best"] = best_of(table["topics"])
+    for part in PARTS[1:]:
+        if part in table:
+            table[f"{part}_best"] = best_of(table[part])
     return table, missing
 
 
 def best_of(rows: Sequence[dict]) -> list[dict]:
-    """Of each pair and seed the start of the highest objective, which needs no pair."""
+    """Of each pair and seed the run of the highest objective, which needs no pair."""
     found: dict[tuple, dict] = {}
     for row in rows:
         key = row["source"], row["target"], row["seed"]

@@ -26,11 +26,12 @@ from v2v_lite.measure import score
 from v2v_lite.spaces import EVAL_ROWS, Space, unit
 from v2v_lite.teaching.comparison import rows_with, short, space_of, split_of
 from v2v_lite.teaching.worlds import on_axes
-from v2v_lite.vec2vec import OURS, Preset, Trainer
+from v2v_lite.vec2vec import Preset, Trainer
 
 from .ablations import kept, scores
 from .recheck import Recheck, error_of
 from .store import Store, Task
+from .vec2vec import ANCHORED
 from .workers import run_all
 
 DATASETS = ("wiki",)
@@ -57,8 +58,8 @@ ROWS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "no variance exponent": {"adversarial": {"variance_exponent": (0.0, 0.0)}},
     "no spectral filter": {"adversarial": NO_FILTER},
-    "whitening prior / 10": {"": {"whitening_rows": OURS.whitening_rows / 10}},
-    "whitening prior x 10": {"": {"whitening_rows": OURS.whitening_rows * 10}},
+    "whitening prior / 10": {"": {"whitening_rows": ANCHORED.whitening_rows / 10}},
+    "whitening prior x 10": {"": {"whitening_rows": ANCHORED.whitening_rows * 10}},
     "no whitening, no filter": {
         "": {"whitening_rows": 0.0}, "adversarial": NO_FILTER
     },
@@ -81,8 +82,8 @@ class Plan:
     axes: int = 16
     n_train: int = 16_384
     seeds: int = 5
-    anchors: AnchorConfig = AnchorConfig(n_runs=OURS.anchor_runs)
-    draws: int = OURS.anchor_draws
+    anchors: AnchorConfig = AnchorConfig(n_runs=ANCHORED.anchor_runs)
+    draws: int = ANCHORED.anchor_draws
     steps: int = 300
     batch: int = 256
     d_lr: float = 3e-3
@@ -95,9 +96,9 @@ QUICK = Plan(n_train=2000, seeds=2, steps=8, batch=64, n_evals=1)
 
 def preset_of(name: str, plan: Plan) -> Preset:
     """OURS on the small problem, with a row's changes."""
-    o = OURS.optim
+    o = ANCHORED.optim
     optim = replace(o, batch_size=plan.batch, steps=plan.steps, d_lr=plan.d_lr)
-    preset = replace(OURS, optim=optim)
+    preset = replace(ANCHORED, optim=optim)
     changes = dict(ROWS[name])
     whole = changes.pop("", {})
     parts = {k: replace(getattr(preset, k), **v) for k, v in changes.items()}
@@ -144,7 +145,7 @@ class Problem:
         Filters keep a start's singular values and begin as its rotation; without them
         the rotation is taken here, so that all rows begin alike.
         """
-        (own_x, own_y), (x, y) = self._white(OURS), self._white(preset)
+        (own_x, own_y), (x, y) = self._white(ANCHORED), self._white(preset)
         filtered = any(
             (*preset.adversarial.singular_value_exponent,
              *preset.adversarial.variance_exponent)
@@ -172,7 +173,7 @@ def fixtures(plan: Plan) -> Problem:
     a, pool_a, pairs_a = on_axes(plan.axes, split.source, split.eval_source, known[0])
     b, pool_b, pairs_b = on_axes(plan.axes, split.target, split.eval_target, known[1])
     x, y = (unit(one.vectors - one.mean) for one in (a, b))
-    white = [whitening(z, OURS.whitening_rows / len(z)) for z in (x, y)]
+    white = [whitening(z, ANCHORED.whitening_rows / len(z)) for z in (x, y)]
     crosses = []
     for seed in range(plan.seeds):
         g = torch.Generator().manual_seed(seed)
@@ -200,7 +201,7 @@ def measure(
     run_all([*tasks.values()], store, 1, "ours_ablation")
     found = {name: store.get(task) for name, task in tasks.items()}
     rows = [row_of(name, row, found[FULL_ROW]) for name, row in found.items()]
-    about = asdict(plan) | {"pool": EVAL_ROWS, "preset": asdict(OURS)}
+    about = asdict(plan) | {"pool": EVAL_ROWS, "preset": asdict(ANCHORED)}
     about |= {"chance": 1 / EVAL_ROWS, "confidence": CONFIDENCE}
     return {"problem": about, "paired": fixtures(plan).paired, "rows": rows}, []
 

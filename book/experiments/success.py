@@ -53,11 +53,11 @@ class Plan:
     copy_axes: tuple[int, ...] = (2, 4)
     real_axes: tuple[int, ...] = (2, 4, 8, 16)
     seeds: int = 16  # staged ones
-    populations: int = 1  # per seed; one more is --set populations=2
+    populations: int = 4  # per seed, of which the score chooses one
     #: axes, nets per seed, steps, how many nets are kept; see `Staged`.
     stages: tuple[tuple[int, int, int, int], ...] = (
         (2, 16, 70, 4), (3, 8, 60, 4), (4, 8, 60, 4), (5, 8, 50, 4), (6, 8, 50, 4),
-        (8, 8, 50, 4), (8, 8, 50, 2), (8, 8, 50, 2), (8, 8, 50, 1),
+        (8, 8, 50, 4), *((8, 8, 50, 2),) * 7, (8, 8, 50, 1),
     )  # fmt: skip
     copy_stages: int = 3  # the first so many for the copy, with fewer seeds
     copy_seeds: int = 4
@@ -68,7 +68,7 @@ class Plan:
 FULL = Plan()
 QUICK = Plan(
     pool=64, singles=4, restarts=2, steps=2, copy_axes=(2,), real_axes=(2,), seeds=2,
-    copy_seeds=2,
+    populations=1, copy_seeds=2,
     stages=((2, 4, 2, 2), (3, 4, 2, 1), (3, 4, 2, 1)), whole=1, whole_steps=1,
 )  # fmt: skip
 

@@ -33,6 +33,13 @@ PARTS = ("coarse", "grown", "full")
 STARTS = {"coarse": "anchors", "grown": "grown", "full": "selflearn"}  # a part's start
 VARIANTS = ("ours", "without adversary")
 KEYS = ("top1", "rank")
+#: From anchors, which begin lower: smaller batches, many more of them.
+ANCHORED = replace(
+    OURS,
+    adversarial=replace(OURS.adversarial, variance_exponent=(1.4, 0.5)),
+    optim=replace(OURS.optim, batch_size=1024, steps=2000),
+    init="anchors",
+)
 #: OURS from the full alignment: singular values kept in the output transform and in
 #: what discriminators see, a lower temperature on more rows, and few small steps.
 REFINE = replace(
@@ -48,6 +55,7 @@ REFINE = replace(
     anchor_runs=30,
     output_transform="shared",
 )
+PRESETS = {preset.init: preset for preset in (ANCHORED, OURS, REFINE)}
 
 
 @dataclass(frozen=True)
@@ -59,8 +67,8 @@ class Plan:
     pairs: tuple[tuple[str, str], ...] = tuple(permutations(NAMES, 2))
     full_seeds: int = 1
     n_train: int = 16_384
-    steps: int = 2_000
-    grown_seeds: int = 5
+    steps: int = ANCHORED.optim.steps
+    grown_seeds: int = 16
     grown_steps: int = OURS.optim.steps
     grown_controls: int = 4  # of these seeds, without an adversarial loss
     control_steps: int = 250  # nothing moves after the first
@@ -85,16 +93,16 @@ class Trial(Task):
     start: str
     n_train: int
     steps: int
+    eval_every: int
 
     @property
     def preset(self) -> Preset:
-        """OURS or REFINE from this trial's start and with its length and losses."""
-        base = REFINE if self.start == REFINE.init else OURS
+        """The preset of this trial's start, with its length and losses."""
+        base = PRESETS[self.start]
         loss = base.loss
         if self.variant != "ours":
             loss = replace(loss, adv_weight=0.0)
-        optim = replace(base.optim, steps=self.steps)
-        return replace(base, init=self.start, optim=optim, loss=loss)
+        return replace(base, optim=replace(base.optim, steps=self.steps), loss=loss)
 
     def train(self, report: Callable[[dict], dict]) -> Any:
         """Train on the CPU; `report` is called with the numbers of each evaluation."""
@@ -102,8 +110,7 @@ class Trial(Task):
 
         split = split_of(self.source, self.target, self.n_train, self.seed)
         spaces = {self.source: split.source, self.target: split.target}
-        every = max(1, self.steps // 6)
-        config = TrainerConfig(eval_every=every, checkpoint_every=10**9)
+        config = TrainerConfig(eval_every=self.eval_every, checkpoint_every=10**9)
         return train(
             spaces, self.preset, seed=self.seed, config=config, device="cpu",
             report=lambda model: report(_metrics(model, split)),
@@ -172,8 +179,9 @@ def lines(table: dict) -> list[str]:
 def _trials(part: str, plan: Plan) -> list[Trial]:
     size, start = plan.n_train, STARTS[part]
     if part == "full":
+        n = plan.full_steps
         return [
-            Trial(*pair, seed, "ours", start, size, plan.full_steps)
+            Trial(*pair, seed, "ours", start, size, n, sixth(n))
             for pair in plan.pairs
             for seed in range(plan.full_seeds)
         ]
@@ -181,13 +189,20 @@ def _trials(part: str, plan: Plan) -> list[Trial]:
     if part == "grown":
         seeds, controls = plan.grown_seeds, plan.grown_controls
         steps = plan.grown_steps
+    # From a grown map as the library does it: mostly at the end alone.
+    often = TrainerConfig().eval_every if part == "grown" else 0
     lengths = {VARIANTS[0]: steps, VARIANTS[1]: plan.control_steps}
     return [
-        Trial(*plan.pair, seed, variant, start, size, length)
+        Trial(*plan.pair, seed, variant, start, size, length, often or sixth(length))
         for seed in range(seeds)
         for variant, length in lengths.items()
         if variant == VARIANTS[0] or seed < controls
     ]
+
+
+def sixth(steps: int) -> int:
+    """How many steps lie between two evaluations."""
+    return max(1, steps // 6)
 
 
 def _summaries(rows: dict[Trial, dict]) -> dict:
