@@ -6,7 +6,7 @@ other facts that the public notes hold. Their best answers are a text of their o
 true vectors each candidate drug is also added to the text that a search finds and
 encoded; the drugs that then score best, and the other answers, stand before that text.
 The search's text alone and the nearest public note are the rivals. Translators are
-those of `inversion`'s short fits.
+those of `inversion`, fitted in full.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ SET = "notes"
 COSINE = {IDEAL: 0.9, "translated": 0.4}
 #: How many drugs are given, and how many other facts.
 ANSWERS = {IDEAL: 12, "translated": 20}
-OTHERS = 10
+OTHERS = 20
 TRIED = 30  # drugs that are confirmed or not
 COPIES = 6  # of a note, each with other drugs
 
@@ -117,7 +117,7 @@ class Asked(Task):
         if self.victim == IDEAL:
             return document_space(private, self.attacker).vectors
         about = self.victim, self.attacker, self.n_train, self.seed
-        fit, split = InversionFit(*about, brief=True), split_of(*about)
+        fit, split = InversionFit(*about), split_of(*about)
         model = Translator.load(work / "fits" / fit.key)
         assert isinstance(model, LinearTranslator)
         rows = document_space(private, self.victim).vectors
@@ -204,8 +204,7 @@ def measure(
     """Measure into `work`; the table so far, and what it still lacks."""
     store, tasks = Store(work / "asked.json"), tasks_of(plan)
     fits = [
-        InversionFit(v, plan.attacker, plan.n_train, plan.seed, True)
-        for v in plan.victims
+        InversionFit(v, plan.attacker, plan.n_train, plan.seed) for v in plan.victims
     ]
     run_all(fits, store, jobs, "fits")
     run_all(tasks, store, jobs, "asked")
