@@ -75,13 +75,14 @@ class Page:
         self.requests.clear()
         self.console.clear()
         self.tab.goto(url, wait_until="load")
-        try:
-            self.tab.evaluate(READY)
-        except Error as error:  # a page that sends us on goes while it is asked
-            if "navigation" not in str(error):
-                raise
-            self.tab.wait_for_load_state("load")
-            self.tab.evaluate(READY)
+        for left in reversed(range(5)):
+            try:
+                self.tab.evaluate(READY)
+                break
+            except Error as error:  # a page that sends us on goes while it is asked
+                if "navigation" not in str(error) or not left:
+                    raise
+                self.tab.wait_for_load_state("load")
         return self
 
     def js(self, code: str):
