@@ -55,7 +55,7 @@ COSINE = {IDEAL: 0.9, "translated": 0.4}
 #: How many drugs are given, and how many other facts.
 ANSWERS = {IDEAL: 12, "translated": 20}
 OTHERS = 20
-TRIED = 30  # drugs that are confirmed or not
+TRIED = 30  # drugs that are confirmed or not; tried with shorter lists
 COPIES = 6  # of a note, each with other drugs
 
 

@@ -9,8 +9,8 @@ PAPER plays the vanilla game and RELEASED least squares, each with discriminator
 (`losses.density`), so a change to a discriminator's loss has no effect on it unless
 `adversarial.game` is changed too. OURS is also nearly linear: its adapters are
 matrices, and its backbone, the only non-linear part, learns at 1e-5 of the rate. It
-begins with a grown map (chapter 12). Batches are large and steps few: what the density
-game can tell apart depends on the rows that it sees at once. `init="anchors"` is the
+begins with a grown map (chapter 12). Batches are large and steps few, because
+the density game estimates densities from the batch. `init="anchors"` is the
 start of chapter 11, which begins lower and needs more steps.
 """
 
