@@ -1,9 +1,11 @@
 """Nuisance axes: spectra by hand, and worlds in which one side has an axis too many."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from v2v_lite.align import SelfLearn, SelfLearnConfig
+from v2v_lite.align import Phase, SelfLearn, SelfLearnConfig, selflearn
 from v2v_lite.align.anchors import AnchorConfig
 from v2v_lite.align.linalg import random_orthogonal
 from v2v_lite.align.nuisance import hypotheses, mismatch, without_nuisance
@@ -80,3 +82,24 @@ def test_a_fit_says_what_it_left_out_and_its_map_holds_nothing_of_it():
     kept = SelfLearn(config).fit(unit(x), unit(y), seed=0)
     assert "target_without" not in kept.history[0].detail
     assert (kept.weight @ top).norm() > 1e-2 * kept.weight.norm()
+
+
+def test_what_was_left_out_comes_back_if_the_objective_is_higher_with_it(monkeypatch):
+    x, plain, y = map(unit, worlds())
+    few = AnchorConfig(n_runs=3, sample_size=800, n_clusters=8, n_init=10)
+    phases = 2 * (Phase(4, 400, 0.05, singular_value_exponent=0.6, ema_decay=0.3),)
+    config = SelfLearnConfig(few, phases, n_init=1)
+    # An axis of the target alone: the fit without it agrees better, and is kept.
+    model = SelfLearn(config).fit(x, y, seed=0)
+    assert model.history[0].detail["target_without"] == (0,)
+    whole = SelfLearn(replace(config, drop_nuisance=False)).fit(x, y, seed=0)
+    assert model.history[2].objective > whole.history[2].objective
+    # An axis that both have, left out by mistake: the fit with it is kept instead.
+    gone = torch.linalg.eigh(centred(plain).T @ centred(plain)).eigenvectors[:, -3:]
+    front = torch.eye(32) - gone @ gone.T
+    wrong = lambda x, y, fronts, seed: ((None, front), ((), (0, 1, 2)))  # noqa: E731
+    monkeypatch.setattr(selflearn, "without_nuisance", wrong)
+    back = SelfLearn(config).fit(x, plain, seed=0)
+    kept = SelfLearn(replace(config, drop_nuisance=False)).fit(x, plain, seed=0)
+    assert torch.equal(back.weight, kept.weight)
+    assert "target_without" not in back.history[0].detail

@@ -3,7 +3,9 @@
 Two victims, five unpaired translators each, adapted and as fitted; references are a map
 fitted on pairs of wiki, the true vectors, and the victim's own encoder (the oracle).
 Gains are over documents of the same label. Verification asks whether a leaked text, or
-one sentence of it, is in the store.
+one sentence of it, is in the store. The notes are unmistakable by design; the routine
+notes, which resemble one another, say what that is worth. They are asked by what public
+*notes* teach, around their own mean, as public and private routine notes share clauses.
 """
 
 from __future__ import annotations
@@ -38,16 +40,18 @@ from .store import Store, Task
 from .wiki_fits import WikiFit
 from .workers import run_all
 
-DATASETS = ("wiki", "documents/emails", "documents/notes")
+DATASETS = ("wiki", "documents/emails", "documents/notes", "documents/routine")
 PARTS = ()
 ATTACKER = "minilm"
 #: Slots that are asked of each set, and how many answers are given.
 ASKED = {
     "notes": {"drugs": 5, "conditions": 3, "age": 1, "places": 3},
     "emails": {"conditions": 3, "sums": 1, "places": 3},
+    "routine": {"drugs": 3, "conditions": 3, "age": 1},
 }
 VOTERS = 100
-VERIFIED = "notes"
+VERIFIED = ("notes", "routine")
+LEARNT = {"routine": "notes"}  # of another set than their own
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Plan:
     """What is measured; the defaults are the book's."""
 
     victims: tuple[str, ...] = ("granite", "arctic")
-    sets: tuple[str, ...] = ("notes", "emails")
+    sets: tuple[str, ...] = ("notes", "emails", "routine")
     n_train: int = 16_384
     seeds: int = 5
     full: tuple[str, ...] = ("granite",)
@@ -67,8 +71,24 @@ QUICK = Plan(("wordllama",), ("emails",), 3_000, 1, ())
 
 @lru_cache(maxsize=4)
 def sides(name: str) -> tuple[Documents, Documents]:
-    """The public and the private documents of a set."""
-    return load_documents(name, "public"), load_documents(name, "private")
+    """The public documents that a set is asked by, and its private ones."""
+    public = LEARNT.get(name, name)
+    return load_documents(public, "public"), load_documents(name, "private")
+
+
+def among(own: Tensor, rows: Tensor, name: str, encoder: str) -> Tensor:
+    """True rows of a set, moved to `own` by the mean of its public documents if `own`
+    is of another set."""
+    if name not in LEARNT:
+        return rows
+    mean = document_space(load_documents(name, "public"), encoder).vectors.mean(0)
+    return unit(rows - mean + own.mean(0))
+
+
+def true_rows(name: str, encoder: str, own: Tensor) -> Tensor:
+    """The private documents' vectors under an encoder, as `among` moves them."""
+    rows = document_space(sides(name)[1], encoder).vectors
+    return among(own, rows, name, encoder)
 
 
 @dataclass(frozen=True)
@@ -95,7 +115,7 @@ class Reading(Task):
         }.items():
             ways[way] = read(self.name, moved.translate(stolen), own)
         row = about | {"brief": fit.brief, "ways": ways}
-        if self.name == VERIFIED:
+        if self.name in VERIFIED:
             row["verified"] = _half_stored(self.name, fit, model, stolen, own)
         return row
 
@@ -108,14 +128,13 @@ def _references(name: str, fit: WikiFit, stolen: Tensor, own: Tensor) -> dict:
     paired.fit(source, target)
     split = split_of(fit.victim, fit.attacker, fit.n_train, 0)
     adapted = adapt(paired, stolen, own, split.source, split.target)
-    public, private = sides(name)
-    true = document_space(private, fit.attacker).vectors
+    public, _ = sides(name)
     inside = document_space(public, fit.victim).vectors
     rows = {
         "paired": (recentre_translator(paired, stolen, own).translate(stolen), own),
         "paired, adapted": (adapted.translate(stolen), own),
-        "true": (true, own),
-        "oracle": (stolen, inside),
+        "true": (true_rows(name, fit.attacker, own), own),
+        "oracle": (true_rows(name, fit.victim, inside), inside),
     }
     found = {way: read(name, *pair) for way, pair in rows.items()}
     for key in ("rank", "cosine"):  # of two encoders: they mean nothing
@@ -128,7 +147,7 @@ def read(name: str, z: Tensor, own: Tensor) -> dict:
     found: dict = {
         slot: asked(name, slot, k, z, own) for slot, k in ASKED[name].items()
     }
-    true = document_space(sides(name)[1], ATTACKER).vectors
+    true = true_rows(name, ATTACKER, own)
     if true.shape[1] == z.shape[1] == own.shape[1]:
         centre = own.mean(0)
         x, y = unit(z - centre), unit(true - centre)
@@ -219,8 +238,9 @@ def _half_stored(
         "adapted": adapt(model, few, own, split.source, split.target),
     }.items():
         z = moved.translate(few)
-        whole = document_space(sides(name)[1], fit.attacker).vectors
-        for kind, rows in {"text": whole, "sentence": sentences(name)}.items():
+        whole = true_rows(name, fit.attacker, own)
+        part = among(own, sentences(name), name, fit.attacker)
+        for kind, rows in {"text": whole, "sentence": part}.items():
             members, others = (verify(rows[k], z, own) for k in (kept, ~kept))
             limit = others.score.quantile(0.99)
             found[f"{way}, {kind}"] = {

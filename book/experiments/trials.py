@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations, permutations
 from pathlib import Path
 from typing import ClassVar
@@ -53,15 +53,18 @@ class Case(Task):
     n: int
     pool: int
     seed: int
+    start: str = "anchors"
 
     def run(self, work: Path) -> dict:
-        sides = cases.make(*asdict(self).values())
+        sides = cases.make(*[*asdict(self).values()][:-1])
         source, target = sides.train()
         eval_source, eval_target = sides.test()
         row = asdict(self) | {"rows": [source.n, target.n], "pool": eval_source.n}
         start = time.perf_counter()
-        model = SelfLearn(FIT).fit(source, target, seed=self.seed)
+        config = replace(FIT, start=self.start)
+        model = SelfLearn(config).fit(source, target, seed=self.seed)
         row["seconds"] = round(time.perf_counter() - start, 2)
+        row["begun"] = model.history[0].name
         row |= _scored(model, eval_source, eval_target)
         for name in PAIRED:
             paired = METHODS[name]().fit(*sides.paired(MOST_PAIRS))

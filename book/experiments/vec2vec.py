@@ -1,10 +1,11 @@
 """What the OURS preset adds to its initial map, seed by seed.
 
-Three parts. `coarse`: MiniLM to Granite from coarse anchors, many seeds, each compared
+Four parts. `coarse`: MiniLM to Granite from coarse anchors, many seeds, each compared
 with the same initial map trained without an adversarial loss; the initial map itself is
 what a learning rate of 0 leaves. `grown`: the same from the grown game, as the preset
-has it. `full`: every ordered pair from the full unpaired alignment, and whether the
-unsupervised score keeps the trained nets or the initial map.
+has it. `pairs`: every ordered pair as the preset has it, and with the start changed to
+anchors and nothing else. `full`: every ordered pair from the full unpaired alignment,
+and whether the unsupervised score keeps the trained nets or the initial map.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from .store import Store, Task
 from .workers import run_all
 
 DATASETS = ("wiki",)
-PARTS = ("coarse", "grown", "full")
+PARTS = ("coarse", "grown", "pairs", "full")
 STARTS = {"coarse": "anchors", "grown": "grown", "full": "selflearn"}  # a part's start
+LISTED = ("pairs", "full")  # parts that the table lists row by row
 VARIANTS = ("ours", "without adversary")
 KEYS = ("top1", "rank")
 #: From anchors, which begin lower: smaller batches, many more of them.
@@ -56,6 +58,8 @@ REFINE = replace(
     output_transform="shared",
 )
 PRESETS = {preset.init: preset for preset in (ANCHORED, OURS, REFINE)}
+ALIKE = "anchors, else alike"  # OURS with its start changed and nothing else
+PRESETS[ALIKE] = replace(OURS, init="anchors")
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class Plan:
     pair: tuple[str, str] = ("minilm", "granite")
     seeds: int = 10
     pairs: tuple[tuple[str, str], ...] = tuple(permutations(NAMES, 2))
+    pair_seeds: int = 1
     full_seeds: int = 1
     n_train: int = 16_384
     steps: int = ANCHORED.optim.steps
@@ -151,7 +156,7 @@ def measure(
         if None in rows.values():
             missing.append(part)
         else:
-            table[part] = [*rows.values()] if part == "full" else _summaries(rows)
+            table[part] = _listed(rows) if part in LISTED else _summaries(rows)
     return table, missing
 
 
@@ -167,9 +172,9 @@ def lines(table: dict) -> list[str]:
                     f"{s['median']:.3f} ({s['min']:.3f} to {s['max']:.3f}), "
                     f"rank {found['rank']['median']:.1f}"
                 )
-    for row in table.get("full", ()):
+    for row in (row for part in LISTED for row in table.get(part, ())):
         text.append(
-            f"{row['source']} to {row['target']}: "
+            f"{row['source']} to {row['target']} from {row['start']}: "
             f"initial {row['initial']['top1']:.3f}, "
             f"last {row['last']['top1']:.3f}, kept step {row['kept_step']}"
         )
@@ -177,32 +182,53 @@ def lines(table: dict) -> list[str]:
 
 
 def _trials(part: str, plan: Plan) -> list[Trial]:
+    if part in LISTED:
+        return _of_all_pairs(part, plan)
     size, start = plan.n_train, STARTS[part]
-    if part == "full":
-        n = plan.full_steps
-        return [
-            Trial(*pair, seed, "ours", start, size, n, sixth(n))
-            for pair in plan.pairs
-            for seed in range(plan.full_seeds)
-        ]
     seeds, controls, steps = plan.seeds, plan.seeds, plan.steps
     if part == "grown":
         seeds, controls = plan.grown_seeds, plan.grown_controls
         steps = plan.grown_steps
-    # From a grown map as the library does it: mostly at the end alone.
-    often = TrainerConfig().eval_every if part == "grown" else 0
     lengths = {VARIANTS[0]: steps, VARIANTS[1]: plan.control_steps}
     return [
-        Trial(*plan.pair, seed, variant, start, size, length, often or sixth(length))
+        Trial(*plan.pair, seed, variant, start, size, length, _often(start, length))
         for seed in range(seeds)
         for variant, length in lengths.items()
         if variant == VARIANTS[0] or seed < controls
     ]
 
 
+def _of_all_pairs(part: str, plan: Plan) -> list[Trial]:
+    lengths = dict.fromkeys((OURS.init, ALIKE), plan.grown_steps)
+    seeds = plan.pair_seeds
+    if part == "full":
+        lengths, seeds = {STARTS[part]: plan.full_steps}, plan.full_seeds
+    return [
+        Trial(
+            *pair, seed, VARIANTS[0], start, plan.n_train, steps, _often(start, steps)
+        )
+        for start, steps in lengths.items()
+        for pair in plan.pairs
+        for seed in range(seeds)
+    ]
+
+
+def _often(start: str, steps: int) -> int:
+    """How many steps lie between two evaluations.
+
+    With large batches as the library does it: mostly at the end alone.
+    """
+    large = start in (OURS.init, ALIKE)
+    return TrainerConfig().eval_every if large else sixth(steps)
+
+
 def sixth(steps: int) -> int:
     """How many steps lie between two evaluations."""
     return max(1, steps // 6)
+
+
+def _listed(rows: dict[Trial, dict]) -> list[dict]:
+    return [{"start": trial.start} | row for trial, row in rows.items()]
 
 
 def _summaries(rows: dict[Trial, dict]) -> dict:

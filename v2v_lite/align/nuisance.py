@@ -13,6 +13,9 @@ one side is best left out, or several from the first. Two looks tell whether it 
 2. The *geometry*: how well the cosines between clusters of the one side match those of
    the other (`Anchors.objective`), which must rise by more than GAIN.
 
+A shift of topics can look like such an axis. So `SelfLearn` makes a fit that leaves the
+axes out and one that does not, and keeps that of the higher objective.
+
 The bars were set on MiniLM to Granite, Arctic and WordLlama; of the bundled encoders as
 they are no pair passes them.
 """

@@ -16,7 +16,7 @@ a rotation, and how much each direction is shared. A round (chapter 6) has three
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -25,8 +25,9 @@ from tqdm.auto import tqdm
 
 from ..spaces.files import ConfigError
 from ..spaces.rows import unit
+from ..spaces.space import Space
 from .anchors import AnchorConfig, find_anchors
-from .base import Clock, Rows, as_space, check_minima
+from .base import Clock, Rows, Stages, as_space, check_minima
 from .few_pairs import Pairs, check_pairs, pair_moment, start_with
 from .grow import GrowConfig, grow
 from .linalg import sample_rows, whitening
@@ -58,7 +59,7 @@ PHASES = (
     Phase(10, 8192, temperature=0.03, singular_value_exponent=0.5, ema_decay=0.3),
     Phase(8, 16384, temperature=0.035, singular_value_exponent=0.4, ema_decay=0.3),
 )
-
+COMPARED = 3  # phases before runs are compared: early objectives favour wrong ones, too
 STARTS = {"anchors": ("anchors",), "grown": ("grown",), "best": ("anchors", "grown")}
 
 
@@ -66,12 +67,13 @@ STARTS = {"anchors": ("anchors",), "grown": ("grown",), "best": ("anchors", "gro
 class SelfLearnConfig:
     """Where to start, the phases of self-learning, the shrinkage of the whitening, the
     Sinkhorn iterations of a plan, the number of initialisations, and whether leading
-    axes that only one side has are looked for and left out (`nuisance`).
+    axes that only one side has are looked for (`nuisance`): if there are some, a fit is
+    made without them and one with them, and that of the higher objective is kept.
 
     `start` is from "anchors", from the "grown" game (`align.grow`), or from each and
     the "best" kept. A start may lead into a map that is wrong in part and stays so. So
-    all phases but the last run from `n_init` starts of a kind, and the last continues
-    the run whose objective, which needs no pair, is highest.
+    three phases run from `n_init` starts of a kind (one, if there is one phase), and
+    what phases remain continue the run of the highest objective, which needs no pair.
 
     A side's covariance is shrunk as if `shrinkage_rows` rows of equal variance in all
     directions had been seen beside its own n: with a smaller ridge, shrinkage_rows / n
@@ -144,8 +146,7 @@ class SelfLearn(LinearTranslator):
         one text (`few_pairs`). Else as `Translator.fit`.
         """
         source, target = as_space(source, "source"), as_space(target, "target")
-        given = ((), ()) if pairs is None else pairs
-        self._pairs = check_pairs(given, source.n, target.n)
+        self._pairs = check_pairs(pairs or ((), ()), source.n, target.n)
         return super().fit(source, target, seed=seed, progress=progress)
 
     def _fronts(self, x: Tensor, y: Tensor, seed: int) -> Fronts:
@@ -155,24 +156,35 @@ class SelfLearn(LinearTranslator):
             self._without = {"source_without": i, "target_without": j} if i or j else {}
         return fronts
 
+    def _fit(self, source: Space, target: Space, seed: int, progress: bool) -> Stages:
+        phases = self.config.phases
+        stages = super()._fit(source, target, seed, progress)
+        if not self._without or not phases:
+            return stages
+        whole = SelfLearn(replace(self.config, drop_nuisance=False))
+        whole._pairs, compared = self._pairs, min(COMPARED, len(phases))
+        others = whole._fit(source, target, seed, progress)
+        if others[compared].objective > stages[compared].objective:
+            self._without, self.weight, stages = {}, whole.weight, others
+        return stages
+
     def _learn(self, x: Tensor, y: Tensor, seed: int, progress: bool) -> Learned:
         c, generator = self.config, Generator().manual_seed(seed)
-        *early, last = c.phases or (None,)
-        starts = STARTS[c.start] * (c.n_init if early else 1)
+        early, rest = c.phases[:COMPARED], c.phases[COMPARED:]
+        starts = STARTS[c.start] * (c.n_init if len(c.phases) > 1 else 1)
         iters = {
             "anchors": c.anchors.vote_rounds + 1,
             "grown": c.grow.n_steps * sum(k <= x.shape[1] for k in c.grow.axes),
         }
         total = sum(iters[start] + sum(p.n_iter for p in early) for start in starts)
+        total += sum(p.n_iter for p in rest)
         white_x, white_y = (whitening(z, c.shrinkage_rows / len(z)) for z in (x, y))
         u, v = x @ white_x, y @ white_y
         moment, n_pairs = pair_moment(u, v, self._pairs)
-        total += last.n_iter if last else 0
         with tqdm(total=total, desc=self.name, disable=not progress) as bar:
             settings, runs = (c.sinkhorn_iters, generator, bar, moment), []
             for start in starts:
-                clock = Clock()
-                sides = x, y, white_x, white_y
+                clock, sides = Clock(), (x, y, white_x, white_y)
                 shared, objective, detail = self._start(start, *sides, generator, bar)
                 if moment is not None:
                     cross = (shared.u * shared.s) @ shared.v.T
@@ -183,12 +195,13 @@ class SelfLearn(LinearTranslator):
                     stages.append(clock.stage(f"self-learn {k}", objective))
                 runs.append((objective, shared, stages))
             _, shared, stages = max(runs, key=lambda run: run[0])
-            if last is None:
-                return translation_matrix(white_x, shared), stages
-            clock = Clock()
-            shared, objective = self_learn(u, v, shared, last, *settings)
-            stages.append(clock.stage(f"self-learn {len(c.phases)}", objective))
-        strengths = disattenuated_strengths(u, v, shared, last, *settings[:2])
+            for k, phase in enumerate(rest, len(early) + 1):
+                clock = Clock()
+                shared, objective = self_learn(u, v, shared, phase, *settings)
+                stages.append(clock.stage(f"self-learn {k}", objective))
+        if not c.phases:
+            return translation_matrix(white_x, shared), stages
+        strengths = disattenuated_strengths(u, v, shared, c.phases[-1], *settings[:2])
         return translation_matrix(white_x, shared, strengths), stages
 
     def _start(
@@ -196,13 +209,13 @@ class SelfLearn(LinearTranslator):
         generator: Generator, bar: tqdm,
     ) -> tuple[SharedSubspace, float, dict[str, float]]:  # fmt: skip
         # Shared directions of whitened rows, an objective, and what else is known.
+        c = self.config
         if start == "grown":
-            grown = grow(x, y, self.config.grow, generator, bar)
+            grown = grow(x, y, c.grow, generator, bar)
             u, v = grown.source_axes @ grown.maps[0], grown.target_axes
             loss = grown.losses[0].item()
             return SharedSubspace(u, torch.ones_like(u[0]), v), -loss, {}
-        config = self.config.anchors
-        found = find_anchors(x, y, config, generator, white_x, white_y, bar)
+        found = find_anchors(x, y, c.anchors, generator, white_x, white_y, bar)
         shared = SharedSubspace.of(found.cross())
         return shared, found.agreement, {"kernels": found.objective}
 
