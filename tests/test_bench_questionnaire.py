@@ -36,7 +36,7 @@ def test_the_stored_questionnaire_is_whole_and_beats_the_lookup():
         more, _ = questionnaire.over_seeds(*about, "over_lookup", "mean")
         error, _ = questionnaire.over_seeds(*about, "over_lookup", "se")
         assert more > 3 * error
-    assert len(questionnaire.lines(table)) == 14
+    assert len(questionnaire.lines(table)) == 20
 
 
 def test_recheck_of_the_questionnaire(tmp_path, monkeypatch):
