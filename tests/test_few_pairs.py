@@ -54,6 +54,14 @@ def test_no_pair_changes_no_bit():
         assert torch.equal(again, plain)
 
 
+def test_pairs_may_be_one_tensor_of_two_rows():
+    x, y, _ = spheres(60)
+    rows = torch.arange(600, 660)
+    lists = SelfLearn(TINY).fit(x, y, seed=3, pairs=(rows, rows)).weight
+    both = SelfLearn(TINY).fit(x, y, seed=3, pairs=torch.stack([rows, rows])).weight
+    assert torch.equal(lists, both)
+
+
 def test_pairs_of_one_fit_are_forgotten_by_the_next():
     x, y, _ = spheres(60)
     model = SelfLearn(TINY).fit(x, y, seed=3, pairs=([600], [600]))

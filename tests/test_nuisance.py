@@ -103,3 +103,6 @@ def test_what_was_left_out_comes_back_if_the_objective_is_higher_with_it(monkeyp
     kept = SelfLearn(replace(config, drop_nuisance=False)).fit(x, plain, seed=0)
     assert torch.equal(back.weight, kept.weight)
     assert "target_without" not in back.history[0].detail
+    # After a single phase the objective says too little, so none is compared.
+    early = SelfLearn(replace(config, phases=phases[:1])).fit(x, plain, seed=0)
+    assert early.history[0].detail["target_without"] == (0, 1, 2)

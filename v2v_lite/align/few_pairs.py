@@ -28,12 +28,13 @@ from ..spaces.rows import name_rows
 Pairs: TypeAlias = tuple[Tensor | Sequence[int], Tensor | Sequence[int]]
 
 
-def check_pairs(pairs: Pairs, n: int, m: int) -> tuple[Tensor, Tensor]:
-    """Row numbers i `(p,)` below n and j `(p,)` below m, as int64.
+def check_pairs(pairs: Pairs | None, n: int, m: int) -> tuple[Tensor, Tensor]:
+    """Row numbers i `(p,)` below n and j `(p,)` below m, as int64; none for None.
 
     Raises DataError for lists of unequal length, numbers that are no rows, and a row
     that stands in two pairs.
     """
+    pairs = ((), ()) if pairs is None else pairs
     if len(pairs) != 2:
         raise DataError(f"pairs hold {len(pairs)} parts; give (i, j), lists of rows")
     i, j = (torch.as_tensor(side).flatten() for side in pairs)

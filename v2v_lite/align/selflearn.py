@@ -67,8 +67,8 @@ STARTS = {"anchors": ("anchors",), "grown": ("grown",), "best": ("anchors", "gro
 class SelfLearnConfig:
     """Where to start, the phases of self-learning, the shrinkage of the whitening, the
     Sinkhorn iterations of a plan, the number of initialisations, and whether leading
-    axes that only one side has are looked for (`nuisance`): if there are some, a fit is
-    made without them and one with them, and that of the higher objective is kept.
+    axes that only one side has are looked for (`nuisance`) and left out: with two or
+    more phases, of a fit without them and one with them the higher objective is kept.
 
     `start` is from "anchors", from the "grown" game (`align.grow`), or from each and
     the "best" kept. A start may lead into a map that is wrong in part and stays so. So
@@ -133,7 +133,7 @@ class SelfLearn(LinearTranslator):
     def __init__(self, config: SelfLearnConfig | None = None) -> None:
         super().__init__()
         self.config = config or SelfLearnConfig()
-        self._pairs = check_pairs(((), ()), 0, 0)
+        self._pairs = check_pairs(None, 0, 0)
         self._without: dict[str, tuple[int, ...]] = {}
 
     def fit(
@@ -146,7 +146,7 @@ class SelfLearn(LinearTranslator):
         one text (`few_pairs`). Else as `Translator.fit`.
         """
         source, target = as_space(source, "source"), as_space(target, "target")
-        self._pairs = check_pairs(pairs or ((), ()), source.n, target.n)
+        self._pairs = check_pairs(pairs, source.n, target.n)
         return super().fit(source, target, seed=seed, progress=progress)
 
     def _fronts(self, x: Tensor, y: Tensor, seed: int) -> Fronts:
@@ -159,7 +159,7 @@ class SelfLearn(LinearTranslator):
     def _fit(self, source: Space, target: Space, seed: int, progress: bool) -> Stages:
         phases = self.config.phases
         stages = super()._fit(source, target, seed, progress)
-        if not self._without or not phases:
+        if not self._without or len(phases) < 2:  # too early to compare
             return stages
         whole = SelfLearn(replace(self.config, drop_nuisance=False))
         whole._pairs, compared = self._pairs, min(COMPARED, len(phases))

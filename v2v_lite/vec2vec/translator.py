@@ -31,7 +31,7 @@ class Vec2Vec(PairTranslator):
         """Learn from unpaired rows, and from `pairs` (i, j) where some are known, as
         `SelfLearn.fit`; their rows are among those that are trained on or held out."""
         source, target = as_space(source, "source"), as_space(target, "target")
-        i, j = check_pairs(pairs or ((), ()), source.n, target.n)
+        i, j = check_pairs(pairs, source.n, target.n)
         known = {"source": source.take(i), "target": target.take(j)} if len(i) else {}
         self._known = known
         return super().fit(source, target, seed=seed, progress=progress)
