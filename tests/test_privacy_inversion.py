@@ -1,5 +1,7 @@
 """The search on a toy encoder of which everything is known, and its scorer."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -46,6 +48,7 @@ def scorer(lm):
 
 # The order of words is in the language model alone, so it must have its say.
 TOY = {"kappa": 60, "topic_weight": 2, "length_bonus": 2}
+BLIND = {"words": 6, "beam": 1, "kappa": 0, "topic_weight": 0}  # but for its edits
 SECRETS = ["the red dog flew far", "the blue cat ran near"]
 
 
@@ -130,6 +133,27 @@ def test_edits_never_lower_the_score(lm, scorer):
         assert after.cosine >= before.cosine - 1e-4
 
 
+def test_edits_from_a_better_draft_find_what_the_beam_missed(lm, scorer):
+    # One round of two edits cannot mend the beam's text; the draft is the answer.
+    few = SearchConfig(edits=2, rounds=1, **BLIND)
+    vectors = encoder(SECRETS)
+    alone = invert(vectors, lm, scorer, few)
+    helped = invert(vectors, lm, scorer, few, drafts=[[secret] for secret in SECRETS])
+    assert min(one.cosine for one in alone) < 0.9
+    assert min(one.cosine for one in helped) > 0.999
+    nothing = invert(vectors, lm, scorer, few, drafts=[["zzz"]] * len(SECRETS))
+    assert nothing == alone  # a draft of unknown words
+
+
+def test_restarts_only_raise_the_score_and_depend_on_the_seed_alone(lm, scorer):
+    few = SearchConfig(edits=4, rounds=1, **BLIND)
+    more, vectors = replace(few, restarts=4), encoder(SECRETS)
+    plain, found = (invert(vectors, lm, scorer, c, seed=1) for c in (few, more))
+    assert all(b.score >= a.score for a, b in zip(plain, found, strict=True))
+    assert sum(b.score > a.score + 1 for a, b in zip(plain, found, strict=True))
+    assert found == invert(vectors, lm, scorer, more, seed=1)
+
+
 def test_the_likelihood_of_a_text_is_the_sum_of_its_steps(lm):
     lines = [[lm.words.index(w) for w in text.split()] for text in SECRETS]
     lines[1] = lines[1][:2]
@@ -150,6 +174,10 @@ def test_errors(lm, scorer):
         SearchConfig(rounds=0)
     with pytest.raises(DataError, match="kappa = -1; at least 0"):
         SearchConfig(kappa=-1)
+    with pytest.raises(DataError, match="restarts = -1; at least 0"):
+        SearchConfig(restarts=-1)
+    with pytest.raises(DataError, match="2 rows, but 1 lists of drafts"):
+        invert(encoder(SECRETS), lm, scorer, drafts=[["the red dog"]])
     with pytest.raises(DataError, match="3 texts, but 2 vectors"):
         EncoderScorer.fit(lm.words, encoder, TEXTS[:3], encoder(TEXTS[:2]))
     with pytest.raises(DataError, match="one encoder"):

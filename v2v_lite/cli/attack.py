@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median_high
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -110,6 +111,10 @@ class Inversion(base.Command):
     edits: int = 0
     # Rounds of edits, at most.
     rounds: int = 4
+    # Times that edits begin again at parts of the best text.
+    restarts: int = 0
+    # Nearest texts of OWN at which edits begin as well (default: none).
+    drafts: base.Int = None
     # File to write.
     out: Path = Path("runs/inversion.json")
 
@@ -117,10 +122,13 @@ class Inversion(base.Command):
         from ..privacy import EncoderScorer, SearchConfig, Stopped
 
         base.checked_out(self.out, self.vectors, self.own, ending=".json")
-        base.at_least_one(rows=self.rows)
+        base.at_least_one(rows=self.rows, drafts=self.drafts)
+        if not self.edits and (self.drafts or self.restarts):
+            raise base.UsageError("drafts and restarts are edited; give --edits 32")
         documents = slots.bundled_documents(self.own, "public")
         texts = documents.texts if documents else v2v.spaces.read_texts(Path(self.own))
-        config = SearchConfig(beam=self.beam, edits=self.edits, rounds=self.rounds)
+        rounds = {"rounds": self.rounds, "restarts": self.restarts}
+        config = SearchConfig(beam=self.beam, edits=self.edits, **rounds)
         proposal, words = self._proposal(texts)
         count = words.rows if words else v2v.privacy.tokens
         middle = median_high(len(count(text)) for text in texts)
@@ -139,8 +147,12 @@ class Inversion(base.Command):
             rows = v2v.privacy.recentre_rows(model.translate(vectors), own)
         some, bar = rows[: self.rows], base.interactive()
         base.echo(f"searching texts for {len(some):,} vectors")
+        near = scorer.target(some) @ scorer.target(own).T
+        nearest = near.topk(min(self.drafts or 0, len(texts))).indices.tolist()
+        drafts = [[texts[i] for i in row] for row in nearest]
+        search = partial(v2v.privacy.invert, drafts=drafts, progress=bar)
         try:
-            found = v2v.privacy.invert(some, proposal, scorer, config, progress=bar)
+            found = search(some, proposal, scorer, config)
         except Stopped as stop:
             self._write(stop.found)
             raise KeyboardInterrupt(f"{stop}; they are in {self.out}") from None

@@ -1,18 +1,21 @@
 r"""Edit rounds: a text is changed word by word where its exact cosine rises.
 
 The proposals say which word might stand in each place, the word table which would
-carry the text nearer, and the encoder which did. What vec2text learns (Morris et al.
-2023) is searched for here.
+carry the text nearer, and the encoder which did. Where that stops depends on where it
+began: so it begins at several texts, and again at parts of the best (iterated local
+search). What vec2text learns (Morris et al. 2023) is searched for here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress, islice
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from .proposals import END, Proposal
 from .scorer import EncoderScorer
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 FINAL = 6  # candidates per round whose log-probabilities are worked out
 TOGETHER = (2, 3, 5)  # so many of the best edits are also tried at once
+TORN, KEPT = 3, 0.6  # beginnings of a restart; the share of the words that they keep
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Edit:
 def exact_cosines(
     rows: Sequence[Beam | Editor], lines: Sequence[list[list[int]]],
     scorer: EncoderScorer,
-) -> Sequence[Tensor]:  # fmt: skip
+) -> tuple[Tensor, ...]:  # fmt: skip
     """The exact cosines of all rows' candidates, by one call of the encoder."""
     texts, targets = [], []
     for row, some in zip(rows, lines, strict=True):
@@ -53,6 +57,45 @@ def exact_cosines(
         targets.append(row.target.expand(len(some), -1))
     cosines = scorer.cosines(texts, torch.cat(targets))
     return cosines.split([len(some) for some in lines])
+
+
+def edited(
+    beams: Sequence[Beam], lines: Sequence[list[list[int]]], scorer: EncoderScorer,
+    config: SearchConfig, generator: Generator,
+) -> list[Draft]:  # fmt: skip
+    """For each row the best text that edits reach from its `lines`, and then from
+    parts of that text, `config.restarts` times."""
+    best = _best_of(beams, lines, scorer, config)
+    for _ in range(config.restarts):
+        torn = [
+            [one.words, *(_torn(one.words, generator) for _ in range(TORN))]
+            for one in best
+        ]
+        best = _best_of(beams, torn, scorer, config)
+    return best
+
+
+def _best_of(
+    beams: Sequence[Beam], lines: Sequence[list[list[int]]], scorer: EncoderScorer,
+    config: SearchConfig,
+) -> list[Draft]:  # fmt: skip
+    # A text of no known word has no place to edit.
+    some = [[w for line in each if (w := line[: config.words])] for each in lines]
+    editors = [
+        Editor(beam.proposal, beam.target, beam.rows, scorer, config)
+        for beam, each in zip(beams, some, strict=True)
+        for _ in each
+    ]
+    starts = [words for each in some for words in each]
+    cosines = torch.cat(exact_cosines(editors, [[w] for w in starts], scorer)).tolist()
+    drafts = [Draft(w, 0.0, cosine) for w, cosine in zip(starts, cosines, strict=True)]
+    found = iter(improved(editors, drafts, scorer, config.rounds))
+    return [max(islice(found, len(each)), key=attrgetter("score")) for each in some]
+
+
+def _torn(words: list[int], generator: Generator) -> list[int]:
+    keep = torch.rand(len(words), generator=generator) < KEPT
+    return list(compress(words, keep)) or words
 
 
 def improved(

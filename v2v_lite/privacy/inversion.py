@@ -10,12 +10,15 @@ The language model gives the first term, the encoder the second; beam search loo
 the largest sum. Chapter 15 derives it. By default the proposals read the vector too:
 each word's log-probability gains `topic_weight` times the cosine of its topic with z,
 so that even at $\kappa = 0$ the text depends on the vector. With `edits`, rounds of
-replacing, inserting and deleting words follow (`edits`).
+replacing, inserting and deleting words follow (`edits`), from the text that the beam
+found, from the attacker's own `drafts`, and after `restarts` from what is left of the
+best.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +27,8 @@ from tqdm.auto import tqdm
 
 from ..align.base import check_minima
 from ..measure.neighbors import Rows
-from .edits import Draft, Editor, exact_cosines, improved
+from ..spaces.files import DataError
+from .edits import Draft, edited, exact_cosines
 from .proposals import END, Proposal
 from .scorer import EncoderScorer
 
@@ -50,8 +54,10 @@ class SearchConfig:
     words are considered for each row. `exact` candidates per row and step are encoded;
     with 0 the word table decides alone, and the encoder only reranks the `keep` best
     texts. After the beam come at most `rounds` of edits, with `edits` changed texts
-    encoded per row and round; 0 leaves the text as the beam found it. The constants
-    of the beam were set on sixty private notes, those of the edits on public ones.
+    encoded per row and round; 0 leaves the text as the beam found it. Edits stop at a
+    text that none of them improves; each of `restarts` then leaves words out of the
+    best text at random and edits what is left. The constants of the beam were set on
+    sixty private notes, those of the edits on public ones.
     """
 
     beam: int = 8
@@ -65,10 +71,12 @@ class SearchConfig:
     repeats: bool = False
     edits: int = 0
     rounds: int = 4
+    restarts: int = 0
     edit_kappa: float = 2000.0
 
     def __post_init__(self) -> None:
-        check_minima(self, kappa=0, topic_weight=0, exact=0, edits=0, edit_kappa=0)
+        free = ("kappa", "topic_weight", "exact", "edits", "restarts", "edit_kappa")
+        check_minima(self, **dict.fromkeys(free, 0))
 
 
 @dataclass(frozen=True)
@@ -87,21 +95,28 @@ class Inverted:
 def invert(
     vectors: Rows, proposal: Proposal, scorer: EncoderScorer,
     config: SearchConfig | None = None, progress: bool = False, batch_size: int = 32,
+    drafts: Sequence[Sequence[str]] | None = None, seed: int = 0,
 ) -> list[Inverted]:  # fmt: skip
     """The likeliest text for each row of `vectors` `(n, d)`, in the encoder's space.
 
     `batch_size` rows are searched side by side, so that a step or a last choice is one
-    call of the encoder. Raises DataError for no rows and for another width, and
-    Stopped, with what was found, on Ctrl-C.
+    call of the encoder. Where there are `edits`, they also begin at the `drafts` of a
+    row, such as the nearest of the attacker's own texts; `seed` is for `restarts`.
+    Raises DataError for no rows, another width and other than one list of drafts per
+    row, and Stopped, with what was found, on Ctrl-C.
     """
     config, targets = config or SearchConfig(), scorer.target(vectors)
+    drafts = [()] * len(targets) if drafts is None else drafts
+    if len(drafts) != len(targets):
+        raise DataError(f"{len(targets)} rows, but {len(drafts)} lists of drafts")
+    generator = torch.Generator().manual_seed(seed)
     found: list[Inverted] = []
     try:
         with tqdm(total=len(targets), desc="inversion", disable=not progress) as bar:
             for start in range(0, len(targets), batch_size):
-                some = targets[start : start + batch_size]
-                beams = [Beam(target, proposal, scorer, config) for target in some]
-                found += _search(beams, scorer, config)
+                some = slice(start, start + batch_size)
+                beams = [Beam(one, proposal, scorer, config) for one in targets[some]]
+                found += _search(beams, drafts[some], scorer, config, generator)
                 bar.update(len(beams))
     except KeyboardInterrupt:
         raise Stopped(found) from None
@@ -109,8 +124,9 @@ def invert(
 
 
 def _search(
-    beams: list[Beam], scorer: EncoderScorer, config: SearchConfig
-) -> list[Inverted]:
+    beams: list[Beam], own: Sequence[Sequence[str]], scorer: EncoderScorer,
+    config: SearchConfig, generator: torch.Generator,
+) -> list[Inverted]:  # fmt: skip
     for _ in range(config.words):
         for beam in beams:
             beam.advance()
@@ -124,8 +140,9 @@ def _search(
     exact = exact_cosines(beams, texts, scorer)
     drafts = [beam.best(cosine) for beam, cosine in zip(beams, exact, strict=True)]
     if config.edits:
-        editors = [Editor(b.proposal, b.target, b.rows, scorer, config) for b in beams]
-        drafts = improved(editors, drafts, scorer, config.rounds)
+        some = zip(beams, drafts, own, strict=True)
+        lines = [[d.words, *map(b.proposal.rows, texts)] for b, d, texts in some]
+        drafts = edited(beams, lines, scorer, config, generator)
     return [
         Inverted(beam.proposal.text(draft.words), draft.score, draft.cosine)
         for beam, draft in zip(beams, drafts, strict=True)

@@ -38,6 +38,9 @@ class Proposal(Protocol):
     def log_probs(self, prefixes: Sequence[Sequence[int]]) -> Tensor:
         """`(b, V)`: log p(word | prefix) for b prefixes."""
 
+    def rows(self, text: str) -> list[int]:
+        """The rows of a text's known words, in order."""
+
     def text(self, prefix: Sequence[int]) -> str:
         """The prefix as a string."""
 
@@ -255,6 +258,10 @@ class CausalLM:
     @property
     def _device(self) -> torch.device:
         return self._model.device
+
+    def rows(self, text: str) -> list[int]:
+        """The rows of a text's tokens."""
+        return [i + 1 for i in self._tokenizer.encode(text, add_special_tokens=False)]
 
     def text(self, prefix: Sequence[int]) -> str:
         """The tokens as a string."""
