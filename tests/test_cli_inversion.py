@@ -30,9 +30,23 @@ def test_texts_are_found_and_written(tmp_path, capsys):
     assert json.loads((tmp_path / "runs/inversion.json").read_text()) == found
 
 
+def test_edits_that_begin_at_more_texts_score_no_lower(capsys):
+    scores = []
+    for more in ((), ("--drafts", "2", "--restarts", "1")):
+        assert main([*CALL, "--edits", "8", *more, "--json"]) == 0
+        texts = json.loads(capsys.readouterr().out)["texts"]
+        scores.append([one["score"] for one in texts])
+    assert all(b >= a - 1e-3 for a, b in zip(*scores, strict=True))
+    assert scores[0] != scores[1]
+
+
 @pytest.mark.parametrize(
     "more, why",
     [
+        (("--drafts", "2"), "give --edits"),
+        (("--restarts", "1"), "give --edits"),
+        (("--edits", "8", "--drafts", "0"), "drafts = 0"),
+        (("--edits", "8", "--restarts", "-1"), "restarts = -1"),
         (("--beam", "0"), "beam = 0"),
         (("--rows", "0"), "rows = 0"),
         (("--rounds", "0"), "rounds = 0"),
