@@ -127,8 +127,9 @@ class Inversion(base.Command):
             raise base.UsageError("drafts and restarts are edited; give --edits 32")
         documents = slots.bundled_documents(self.own, "public")
         texts = documents.texts if documents else v2v.spaces.read_texts(Path(self.own))
-        rounds = {"rounds": self.rounds, "restarts": self.restarts}
-        config = SearchConfig(beam=self.beam, edits=self.edits, **rounds)
+        config = SearchConfig(
+            beam=self.beam, edits=self.edits, rounds=self.rounds, restarts=self.restarts
+        )
         proposal, words = self._proposal(texts)
         count = words.rows if words else v2v.privacy.tokens
         middle = median_high(len(count(text)) for text in texts)
