@@ -84,7 +84,7 @@ def test_a_causal_model_of_transformers(tiny):
     p = lm.log_probs(prefixes).exp()
     assert p.shape == (2, len(lm.words)) == (2, 7)
     torch.testing.assert_close(p.sum(1), torch.ones(2))
-    assert lm.text([2, 3, END]) == "the cat"
+    assert lm.text([2, 3, END]) == "the cat" and lm.rows("the cat") == [2, 3]
     with torch.no_grad():
         logits = lm._model(torch.tensor([[0, 1, 2]])).logits[0, -1]
     torch.testing.assert_close(p[0, END], logits.softmax(0)[0])

@@ -286,7 +286,7 @@ def lines(table: dict) -> list[str]:
 
 
 def recheck(table: dict, work: Path) -> Recheck:
-    """The shortest sentences, inverted again: beam search, edits and lookup."""
+    """The shortest sentences, inverted again in all four ways, and the lookup."""
     stored = table["sentences"][0]
     low, high = LENGTHS[0]
     row = Sentences(high, low, FULL.attacker, stored["n"], FULL.seed).run(work)

@@ -2,7 +2,7 @@
 
 Four ways, each with one thing more: the beam search; edits of its text; edits that also
 begin at the nearest public sentences; restarts at parts of the best text. What they
-depend on was chosen on sentences of public notes that no other part had seen.
+depend on was chosen on sentences of public notes that were held out for it.
 """
 
 from __future__ import annotations

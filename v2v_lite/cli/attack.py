@@ -124,7 +124,7 @@ class Inversion(base.Command):
         base.checked_out(self.out, self.vectors, self.own, ending=".json")
         base.at_least_one(rows=self.rows, drafts=self.drafts)
         if not self.edits and (self.drafts or self.restarts):
-            raise base.UsageError("drafts and restarts are edited; give --edits 32")
+            raise base.UsageError("drafts and restarts need edits; give --edits 32")
         documents = slots.bundled_documents(self.own, "public")
         texts = documents.texts if documents else v2v.spaces.read_texts(Path(self.own))
         config = SearchConfig(

@@ -56,8 +56,9 @@ class SearchConfig:
     texts. After the beam come at most `rounds` of edits, with `edits` changed texts
     encoded per row and round; 0 leaves the text as the beam found it. Edits stop at a
     text that none of them improves; each of `restarts` then leaves words out of the
-    best text at random and edits what is left. The constants of the beam were set on
-    sixty private notes, those of the edits on public ones.
+    best text at random and edits what is left (without `edits` they do nothing). The
+    constants of the beam were set on sixty private notes, those of the edits on public
+    ones.
     """
 
     beam: int = 8
