@@ -62,4 +62,4 @@ def test_bundled_encoders_are_named(tmp_path):
 
 def test_the_stored_fingerprints_are_whole():
     table = stored("fingerprint")
-    assert len(table["encoders"]) == 12 and set(table["real"]) == set(fingerprint.REAL)
+    assert len(table["encoders"]) == 14 and set(table["real"]) == set(fingerprint.REAL)

@@ -8,6 +8,7 @@ import torch
 from problems import rotation, rows
 from scipy.spatial.distance import mahalanobis
 from scipy.stats import multivariate_normal
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from v2v_lite.cli import main
 from v2v_lite.privacy import UNKNOWN, Fingerprint, name_encoder, traits
@@ -46,6 +47,29 @@ def test_rows_that_crowd_are_far_from_an_encoder_that_spreads():
     crowded = unit(rows(50, 20, seed=1) * 0.02 + torch.eye(20)[0])
     assert even.compare(unit(rows(50, 20, seed=2)))[0] < 1.2
     assert even.compare(crowded)[0] > 2
+
+
+def test_rows_without_the_mean_are_far_by_the_discriminant_of_scikit_learn():
+    scales = torch.linspace(1.5, 0.5, 20)
+    known = unit(rows(4000, 20, seed=1) * scales + 0.5)
+    mark, some = Fingerprint.of(known, ridge=0.0), unit(rows(50, 20, seed=2) * scales)
+    assert mark.compare(some)[0] > 2 > mark.compare(known[:50])[0]
+    around = known - known.mean(0)  # two clouds of one covariance, around mu and 0
+    lda = LinearDiscriminantAnalysis(solver="lsqr").fit(
+        torch.cat([around, known]).numpy(), np.repeat([0, 1], len(known))
+    )
+    w = torch.tensor(lda.coef_[0]).float()
+    share = (some.mean(0) @ w / (mark.mean @ w)).item()
+    q = mark.mean @ torch.linalg.pinv(around.T @ around / len(around)) @ mark.mean
+    expected = 3 * (1 - share - 2 / (50 * q.item()) ** 0.5)
+    assert mark.compare(some)[0] == pytest.approx(expected, rel=0.02)
+
+
+def test_an_encoder_without_a_mean_asks_for_none():
+    known = torch.cat([half := unit(rows(2000, 20)), -half])
+    assert Fingerprint.of(known).mean.norm() < 1e-6
+    assert Fingerprint.of(known).compare(unit(rows(50, 20, seed=5)))[0] < 1.2
+    assert Fingerprint.of(known).compare(known[:1])[0] < 2
 
 
 def test_a_rotated_encoder_is_unknown_and_another_width_infinitely_far():

@@ -131,6 +131,5 @@ class Fingerprint(base.Command):
         found = fingerprint.name_encoder(rows, known)
         data: dict = {"encoder": found.name, "distances": found.distances}
         data["traits"] = fingerprint.traits(rows.vectors)
-        lines = [f"{rows.n:,} rows: {found.name}"]
-        lines += [f"  {n:<12} distance {far:.2f}" for n, far in found.distances.items()]
-        return base.Result(data, lines)
+        far = [f"  {n:<12} distance {d:.2f}" for n, d in found.distances.items()]
+        return base.Result(data, [f"{rows.n:,} rows: {found.name}", *far])

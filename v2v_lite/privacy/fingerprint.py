@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +21,7 @@ from ..spaces.files import DataError
 
 UNKNOWN = "unknown"
 #: Farther than this from every known encoder, rows are of none of them. Set after a
-#: look at the bundled ones: .98 to 1.5 from their own, 3.4 and more from one another.
+#: look at the bundled ones, as were the two factors in `Fingerprint.compare`.
 LIMIT = 2.0
 
 
@@ -55,20 +54,27 @@ class Fingerprint:
     def compare(self, rows: Rows) -> tuple[float, float]:
         r"""How far rows `(n, d)` are, and their log-likelihood per row.
 
-        Far is the larger of $\operatorname{mean}_i\, \tilde x_i^\top P \tilde x_i /
-        \operatorname{tr}(PC)$ and half the square root of $\operatorname{mean}_{i \ne
-        j} (\tilde x_i \cdot \tilde x_j)^2 / \operatorname{tr}(C^2)$, with $\tilde x = x
-        - \mu$: the first sees rows where the encoder puts none, the second rows that
-        crowd where it spreads. Infinite, and minus infinity, for another width.
+        Far is the largest of $\operatorname{mean}_i\, \tilde x_i^\top P \tilde x_i /
+        \operatorname{tr}(PC)$, with $\tilde x = x - \mu$; half the square root of
+        $\operatorname{mean}_{i \ne j} (\tilde x_i \cdot \tilde x_j)^2 /
+        \operatorname{tr}(C^2)$; and $3 (1 - a)$, where $a = \bar x^\top P \mu / q + 2 /
+        \sqrt{n q}$, $q = \mu^\top P \mu$, is how much of $\mu$ there is in the rows'
+        mean (the coefficient of Fisher's discriminant between $\mu$ and 0), plus two
+        standard errors. The first sees rows where the encoder puts none, the second
+        rows that crowd where it spreads, the third rows without its mean. Infinite, and
+        minus infinity, for another width.
         """
         x = as_unit_rows(rows, "rows")
         if x.shape[1] != len(self.mean):
             return math.inf, -math.inf
+        along = self.precision @ self.mean
+        q = max((self.mean @ along).item(), 1e-12)
+        share = (x.mean(0) @ along).item() / q + 2 / math.sqrt(len(x) * q)
         x = x - self.mean
         square = ((x @ self.precision) * x).sum(1).mean().item()
         gram = (x @ x.T).square().fill_diagonal_(0).sum().item()
         crowd = gram / max(1, len(x) * (len(x) - 1)) / self.overlap
-        far = max(square / self.scale, math.sqrt(crowd) / 2)
+        far = max(square / self.scale, math.sqrt(crowd) / 2, 3 * (1 - share))
         return far, -(square + self.logdet) / 2
 
 
@@ -93,7 +99,7 @@ def name_encoder(
     return Named(best, {name: far for name, (far, _) in found.items()})
 
 
-def traits(rows: Tensor) -> dict[str, Any]:
+def traits(rows: Tensor) -> dict[str, object]:
     r"""What rows `(n, d)` show on their own.
 
     Width, whether all have length one, constant dimensions, outlying ones, the mean's
@@ -102,22 +108,20 @@ def traits(rows: Tensor) -> dict[str, Any]:
     """
     if rows.ndim != 2 or len(rows) < 2:
         raise DataError(f"rows of shape {tuple(rows.shape)}; at least 2 are needed")
-    x = rows.float()
-    mean, sd = x.mean(0), x.std(0)
+    x, mean = rows.float(), rows.float().mean(0)
     spectrum = torch.linalg.svdvals(x - mean).square()
     typical = mean.abs().median().clamp_min(1e-9)
-    kept = {"float16": x.half().float(), "bfloat16": x.bfloat16().float()}
-    distinct = max(len(column.unique()) for column in x.T[:16])
-    stored = [name for name, again in kept.items() if torch.equal(again, x)]
-    if distinct <= min(256, len(x) // 2):
-        stored = ["codes"]
+    kept = {"float16": x.half(), "bfloat16": x.bfloat16()}
+    stored = next((k for k, y in kept.items() if torch.equal(y.float(), x)), "float32")
+    if max(len(column.unique()) for column in x.T[:16]) <= min(256, len(x) // 2):
+        stored = "codes"
     return {
         "rows": len(x),
         "d": x.shape[1],
         "unit": bool(((x.norm(dim=1) - 1).abs() < 1e-3).all()),
-        "constant": (sd < 1e-7).nonzero().flatten().tolist(),
+        "constant": (x.std(0) < 1e-7).nonzero().flatten().tolist(),
         "outlying": (mean.abs() > 10 * typical).nonzero().flatten().tolist()[:8],
         "mean_norm": mean.norm().item(),
-        "stored": stored[0] if stored else "float32",
+        "stored": stored,
         "effective": (spectrum.sum() ** 2 / spectrum.square().sum()).item(),
     }
