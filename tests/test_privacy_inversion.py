@@ -176,6 +176,8 @@ def test_errors(lm, scorer):
         SearchConfig(kappa=-1)
     with pytest.raises(DataError, match="restarts = -1; at least 0"):
         SearchConfig(restarts=-1)
+    with pytest.raises(DataError, match="restarts = 2, but edits = 0; try 32"):
+        SearchConfig(restarts=2)
     with pytest.raises(DataError, match="2 rows, but 1 lists of drafts"):
         invert(encoder(SECRETS), lm, scorer, drafts=[["the red dog"]])
     with pytest.raises(DataError, match="3 texts, but 2 vectors"):

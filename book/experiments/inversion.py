@@ -45,7 +45,7 @@ from v2v_lite.spaces import (
 )
 from v2v_lite.teaching.comparison import split_of
 
-from .inverted import SETS, measured, of_ten, opened, scores, word_vectors
+from .inverted import SETS, measured, of_ten, opened, scorer_of, scores
 from .recheck import SIGMAS, Recheck
 from .short_texts import LENGTHS, WAYS, Sentences
 from .store import Store, Task
@@ -210,10 +210,7 @@ def attacker_of(name: str, encoder: str) -> tuple[Space, NgramLM, EncoderScorer]
     rest = (word for text in texts for word in tokens(text))
     lm = NgramLM.fit(public[name].texts, extra=rest)
     vectors = torch.cat([spaces[one].vectors for one in SETS])
-    known = word_vectors(encoder)
-    scorer = EncoderScorer.fit(
-        lm.words, lambda ws: torch.stack([known[w] for w in ws]), texts, vectors
-    )
+    scorer = scorer_of(encoder, lm.words, texts, vectors)
     own = spaces[name]
     centre = own.vectors.mean(0)
     return own, lm, replace(scorer, centre=centre, encode=opened(encoder))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from v2v_lite.privacy import (
+    EncoderScorer,
     contains_fact,
     facts_found,
     facts_of,
@@ -48,6 +49,16 @@ def word_vectors(encoder: str) -> dict[str, Tensor]:
     texts = (text for one in SETS for text in load_documents(one, "public").texts)
     words = list(dict.fromkeys(word for text in texts for word in tokens(text)))
     return dict(zip(words, opened(encoder)(words), strict=True))
+
+
+def scorer_of(
+    encoder: str, words: Sequence[str], texts: Sequence[str], vectors: Tensor
+) -> EncoderScorer:
+    """The attacker's scorer, without encoding any word of the public texts twice."""
+    known = word_vectors(encoder)
+    return EncoderScorer.fit(
+        words, lambda some: torch.stack([known[w] for w in some]), texts, vectors
+    )
 
 
 def scores(texts: list[str], rows: list[int], private: Documents, encoder: str) -> dict:

@@ -26,7 +26,7 @@ from v2v_lite.privacy import (
 )
 from v2v_lite.spaces import Document, document_space, load_documents
 
-from .inverted import SETS, opened, word_vectors
+from .inverted import SETS, opened, scorer_of
 from .store import Task
 
 DATASETS = ("documents/posts", "documents/emails", "documents/notes")
@@ -114,7 +114,4 @@ def own_search(attacker: str) -> tuple[NgramLM, EncoderScorer]:
     every = [text for one in SETS for text in public[one].texts]
     lm = NgramLM.fit([part for text in every for part in sentences(text)])
     rows = [document_space(public[one], attacker).vectors for one in SETS]
-    known = word_vectors(attacker)
-    return lm, EncoderScorer.fit(
-        lm.words, lambda ws: torch.stack([known[w] for w in ws]), every, torch.cat(rows)
-    )
+    return lm, scorer_of(attacker, lm.words, every, torch.cat(rows))

@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 
 from ..align.base import check_minima
 from ..measure.neighbors import Rows
-from ..spaces.files import DataError
+from ..spaces.files import ConfigError, DataError
 from .edits import Draft, edited, exact_cosines
 from .proposals import END, Proposal
 from .scorer import EncoderScorer
@@ -56,9 +56,9 @@ class SearchConfig:
     texts. After the beam come at most `rounds` of edits, with `edits` changed texts
     encoded per row and round; 0 leaves the text as the beam found it. Edits stop at a
     text that none of them improves; each of `restarts` then leaves words out of the
-    best text at random and edits what is left (without `edits` they do nothing). The
-    constants of the beam were set on sixty private notes, those of the edits on public
-    ones.
+    best text at random and edits what is left. The constants of the beam were set on
+    sixty private notes, those of the edits on public ones. Raises ConfigError for
+    negative or missing values, and for restarts without edits.
     """
 
     beam: int = 8
@@ -78,6 +78,8 @@ class SearchConfig:
     def __post_init__(self) -> None:
         free = ("kappa", "topic_weight", "exact", "edits", "restarts", "edit_kappa")
         check_minima(self, **dict.fromkeys(free, 0))
+        if self.restarts and not self.edits:
+            raise ConfigError(f"restarts = {self.restarts}, but edits = 0; try 32")
 
 
 @dataclass(frozen=True)
