@@ -11,7 +11,7 @@ pytest.importorskip("wordllama")
 
 
 def test_it_asks_confirms_and_writes(tmp_path):
-    plan = asked.Plan((), "wordllama", 12, 3_000)
+    plan = asked.Plan((), "wordllama", 12, 3_000, own=60)
     table, lacks = asked.measure(plan, tmp_path, jobs=0)
     (row,) = table["rows"]
     assert lacks == [] and row["rows"] == 12
@@ -21,6 +21,11 @@ def test_it_asks_confirms_and_writes(tmp_path):
     apart = (row[how]["facts"]["gain"]["mean"] for how in ("answers", "nearest"))
     assert over == pytest.approx(next(apart) - next(apart))
     assert row["nearest"]["over_nearest"]["mean"] == 0
+    named = [one["own"]["mean"] for one in row["lengths"]]
+    assert [one["k"] for one in row["lengths"]] == [*asked.LENGTHS]
+    assert named == sorted(named) and named[0] < named[-1]  # a longer list has them all
+    assert all(0 <= one["right"] <= 1 for one in row["lengths"])
+    assert row["words"]["token_f1"]["own"]["mean"] > 0
 
 
 def test_copies_name_other_drugs_and_say_which():
@@ -46,3 +51,12 @@ def test_the_committed_result_is_whole():
         "true", "granite", "arctic",
     ]  # fmt: skip
     assert [row["rows"] for row in table["rows"]] == [300, 300, 300]
+    assert all({"words", "frequent", "lengths"} <= set(row) for row in table["rows"])
+
+
+def test_the_share_of_right_answers_by_hand():
+    private = load_documents("notes", "private")
+    rows = [i for i, note in enumerate(private) if len(note.medication) == 1][:2]
+    drugs = [(private[i].medication[0].lower(), "no such drug") for i in rows]
+    found = asked.of_length([drugs, [("never",), ("never",)]], rows, private)
+    assert found["k"] == 2 and found["right"] == pytest.approx(2 / 6)

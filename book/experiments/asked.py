@@ -5,8 +5,9 @@ vector, and by copies of the notes in which other drugs stand. A second one asks
 other facts that the public notes hold. Their best answers are a text of their own. For
 true vectors each candidate drug is also added to the text that a search finds and
 encoded; the drugs that then score best, and the other answers, stand before that text.
-The search's text alone and the nearest public note are the rivals. Translators are
-those of `inversion`, fitted in full.
+The search's text alone and the nearest public note are the rivals. Lists of several
+lengths are compared, and lists of `words` of any kind. Translators are those of
+`inversion`, fitted in full.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from v2v_lite.privacy import (
     adapt,
     confirmed,
     facts_found,
+    facts_of,
     invert,
     text_leakage,
 )
@@ -43,6 +45,7 @@ from .inverted import measured, opened
 from .questionnaire import contrast
 from .recheck import SIGMAS, Recheck
 from .store import Store, Task
+from .words import Own, frequent, likely
 from .workers import run_all
 
 DATASETS = inversion.DATASETS
@@ -55,6 +58,7 @@ COSINE = {IDEAL: 0.9, "translated": 0.4}
 #: How many drugs are given, and how many other facts.
 ANSWERS = {IDEAL: 12, "translated": 20}
 OTHERS = 20
+LENGTHS = (5, 10, 20, 30, 40)  # of both lists, to compare
 TRIED = 30  # drugs that are confirmed or not; tried with shorter lists
 COPIES = 6  # of a note, each with other drugs
 
@@ -68,10 +72,11 @@ class Plan:
     rows: int = 300
     n_train: int = 16_384
     seed: int = 0
+    own: int = 640  # public notes that teach which words there are
 
 
 FULL = Plan()
-QUICK = Plan(("arctic",), "wordllama", 12, 3_000)
+QUICK = Plan(("arctic",), "wordllama", 12, 3_000, own=60)
 
 
 @dataclass(frozen=True)
@@ -84,24 +89,26 @@ class Asked(Task):
     rows: int
     n_train: int
     seed: int
+    own: int
 
     def run(self, work: Path) -> dict:
         private, public = (load_documents(SET, part) for part in ("private", "public"))
         own = document_space(public, self.attacker)
         rows = rows_of_plan(inversion.Plan(rows=self.rows, seed=self.seed), private)
         some = self.vectors(private, own, work)[rows]
-        k = ANSWERS.get(self.victim, ANSWERS["translated"])
         drugs, facts = (
-            ask(self.attacker, self.victim) for ask in (asker_of, others_of)
+            ask(public, self.attacker, self.victim) for ask in (asker_of, others_of)
         )
+        k = ANSWERS.get(self.victim, ANSWERS["translated"])
         given, others = drugs.answers(some, k), facts.answers(some, OTHERS)
         near = (unit(some - own.mean) @ unit(own.vectors - own.mean).T).argmax(1)
         texts = {
             "nearest": [public[i].text for i in near.tolist()],
             "drugs": [", ".join(line) for line in given],
             "answers": joined(given, others),
-        } | self.written(some, drugs, others)
-        row = {"set": SET, "victim": self.victim, "rows": len(rows), "k": k}
+        }
+        texts |= self.written(some, drugs, others) | self.words(some, own, public)
+        row: dict = {"set": SET, "victim": self.victim, "rows": len(rows), "k": k}
         for how, lines in texts.items():
             row[how] = measured(lines, rows.tolist(), private)
             rival = zip(lines, texts["nearest"], strict=True)
@@ -110,6 +117,8 @@ class Asked(Task):
                 contrast(facts_found),
             )  # fmt: skip
             row[how]["over_nearest"] = asdict(over.gain)
+        lists = [[one.answers(some, n) for one in (drugs, facts)] for n in LENGTHS]
+        row["lengths"] = [of_length(each, rows.tolist(), private) for each in lists]
         return row
 
     def vectors(self, private: Documents, own: Space, work: Path) -> Tensor:
@@ -131,15 +140,29 @@ class Asked(Task):
         them, and both together; a translation does not fit any text exactly."""
         if self.victim != IDEAL:
             return {}
-        public, encode = load_documents(SET, "public"), opened(self.attacker)
-        own, lm = document_space(public, self.attacker), NgramLM.fit(public.texts)
-        scorer = EncoderScorer.fit(lm.words, encode, public.texts, own)
-        found = invert(some, lm, scorer, inversion.config_for(SET))
-        searched = [one.text for one in found]
-        drugs = confirmed(asker, some, searched, scorer, ANSWERS[IDEAL], TRIED)
-        texts = joined(drugs, others)
-        both = [f"{a}. {b}" for a, b in zip(texts, searched, strict=True)]
-        return {"search": searched, "confirmed": texts, "written": both}
+        public = load_documents(SET, "public")
+        own = Own(public.texts, document_space(public, self.attacker).vectors)
+        scorer, texts = searched(own, some, self.attacker)
+        drugs = confirmed(asker, some, texts, scorer, ANSWERS[IDEAL], TRIED)
+        lines = joined(drugs, others)
+        both = [f"{a}. {b}" for a, b in zip(lines, texts, strict=True)]
+        return {"search": texts, "confirmed": lines, "written": both}
+
+    def words(self, some: Tensor, own: Space, public: Documents) -> dict:
+        """Lists of words, read from the vectors and from none."""
+        known, exact = Own(public.texts, own.vectors), self.victim == IDEAL
+        known = known.take(range(self.own))
+        search = (lambda o, z: searched(o, z, self.attacker)[1]) if exact else None
+        lists = likely(known, some, self.attacker, exact, search, self.seed)
+        return {"words": lists, "frequent": [frequent(known)] * len(some)}
+
+
+def searched(own: Own, z: Tensor, attacker: str) -> tuple[EncoderScorer, list[str]]:
+    """A scorer taught by own notes, and the texts of its beam search for rows `z`."""
+    lm = NgramLM.fit(own.texts)
+    scorer = EncoderScorer.fit(lm.words, opened(attacker), own.texts, own.vectors)
+    found = invert(z, lm, scorer, inversion.config_for(SET))
+    return scorer, [one.text for one in found]
 
 
 def joined(*parts: Answers) -> list[str]:
@@ -147,18 +170,17 @@ def joined(*parts: Answers) -> list[str]:
     return [", ".join(sum(line, ())) for line in zip(*parts, strict=True)]
 
 
-def asker_of(attacker: str, victim: str) -> Questionnaire:
+def asker_of(public: Documents, attacker: str, victim: str) -> Questionnaire:
     """The questionnaire about drugs for the vectors of a victim."""
-    public, encode = load_documents(SET, "public"), opened(attacker)
     texts, more = copies(public)
-    rows = torch.cat([document_space(public, attacker).vectors, encode(texts)])
+    rows = document_space(public, attacker).vectors
+    rows = torch.cat([rows, opened(attacker)(texts)])
     answers = [SLOTS["drugs"](note) for note in public]
     return asking(rows, answers + more, attacker, victim)
 
 
-def others_of(attacker: str, victim: str) -> Questionnaire:
+def others_of(public: Documents, attacker: str, victim: str) -> Questionnaire:
     """The same about all other facts that public notes hold."""
-    public = load_documents(SET, "public")
     rows = document_space(public, attacker).vectors
     facts = [tuple({v.lower(): 1 for v in note.facts.values()}) for note in public]
     return asking(rows, facts, attacker, victim)
@@ -170,6 +192,17 @@ def asking(rows: Tensor, answers: Answers, attacker: str, victim: str) -> Questi
     cosine = COSINE.get(victim, COSINE["translated"])
     found = Questionnaire.fit(rows, answers, cosine, encode=opened(attacker))
     return replace(found, base=torch.zeros_like(found.base))
+
+
+def of_length(lists: list[Answers], rows: list[int], private: Documents) -> dict:
+    """The facts in lists of one length, and the share of all answers that are right."""
+    found = text_leakage(joined(*lists), rows, private.rows, facts_found)
+    right = total = 0
+    for row, *both in zip(rows, *lists, strict=True):
+        known = {fact.lower() for fact in facts_of(private[row])}
+        right += sum(answer in known for line in both for answer in line)
+        total += sum(map(len, both))
+    return asdict(found) | {"k": len(lists[0][0]), "right": right / total}
 
 
 def copies(
@@ -194,7 +227,7 @@ def _other(new: dict[str, str], found: re.Match[str]) -> str:
 
 def tasks_of(plan: Plan) -> list[Asked]:
     """The true vectors, and each victim's."""
-    about = plan.attacker, plan.rows, plan.n_train, plan.seed
+    about = plan.attacker, plan.rows, plan.n_train, plan.seed, plan.own
     return [Asked(victim, *about) for victim in (IDEAL, *plan.victims)]
 
 
@@ -228,10 +261,10 @@ def recheck(table: dict, work: Path) -> Recheck:
     """The true vectors asked again, without a search: the answers alone."""
     stored = table["rows"][0]
     plan = inversion.Plan(rows=stored["rows"], seed=table["seed"])
-    private = load_documents(SET, "private")
+    private, public = (load_documents(SET, part) for part in ("private", "public"))
     rows = rows_of_plan(plan, private)
     some = document_space(private, plan.attacker).vectors[rows]
-    askers = asker_of(plan.attacker, IDEAL), others_of(plan.attacker, IDEAL)
+    askers = [ask(public, plan.attacker, IDEAL) for ask in (asker_of, others_of)]
     ks = ANSWERS[IDEAL], OTHERS
     texts = joined(*(one.answers(some, k) for one, k in zip(askers, ks, strict=True)))
     found = measured(texts, rows.tolist(), private)
