@@ -160,18 +160,16 @@ class Names(Task):
             known[name] = unit(known["wordllama"][:, :d])
             unseen[name] = {k: unit(z[:, :d]) for k, z in unseen["wordllama"].items()}
         marks = {name: Fingerprint.of(rows) for name, rows in known.items()}
-        g = torch.Generator().manual_seed(self.plan.seed)
         return {
             name: {
-                texts: self._trials(name, rows, marks, g)
-                for texts, rows in some.items()
+                texts: self._trials(name, rows, marks) for texts, rows in some.items()
             }
             for name, some in unseen.items()
         }
 
-    def _trials(
-        self, name: str, rows: Tensor, marks: dict[str, Fingerprint], g: torch.Generator
-    ) -> dict:
+    def _trials(self, name: str, rows: Tensor, marks: dict[str, Fingerprint]) -> dict:
+        # The draws do not depend on which other encoders are known.
+        g = torch.Generator().manual_seed(self.plan.seed)
         others = {key: mark for key, mark in marks.items() if key != name}
         right, unknown, own, nearest = [], [], [], []
         for _ in range(self.plan.trials):
@@ -222,5 +220,5 @@ def recheck(table: dict, work: Path) -> Recheck:
     )
     return Recheck(
         "largest distance of real encoders' rows from their own", before, now,
-        dict.fromkeys(before, 0.4), "the largest of fifty other draws varies so far",
+        dict.fromkeys(before, 0.01), "the same draws: what other kernels round off",
     )  # fmt: skip
