@@ -18,7 +18,7 @@ import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import Tensor
 
-from v2v_lite.privacy import Questionnaire, tokens, votes
+from v2v_lite.privacy import Questionnaire, tokens
 from v2v_lite.spaces import unit
 
 from .inverted import word_vectors
@@ -103,16 +103,18 @@ def clues(
 ) -> Tensor:  # fmt: skip
     """`(n, L, 7)`: what is known of each occurrence in the texts of `z` `(n, d)`."""
     hot, centre = present(own.texts, items), own.vectors.mean(0)
-    base, at = hot.mean(0), unit(z - centre)
+    base, x, at = hot.mean(0), unit(own.vectors - centre), unit(z - centre)
     score = asked(own, hot, cosine, z)
     known = word_vectors(attacker)
     names = torch.stack([known[w] for w, _ in items])
     alone = at @ unit(names - torch.stack([*known.values()]).mean(0)).T
-    near = votes(z, own.vectors, hot, NEIGHBOURS, TEMPERATURE)
+    near = (at @ x.T).topk(NEIGHBOURS, dim=1)
+    weight = torch.softmax(near.values / TEMPERATURE, dim=1)
+    votes = (weight[:, :, None] * hot[near.indices]).sum(1)
     said = present(search(own, z), items) if search else torch.zeros_like(score)
     occurrence = torch.tensor([float(k) for _, k in items])
     spread = (base * (1 - base)).clamp_min(1e-4).sqrt()
-    each = base, score, score / spread, alone, near, said, occurrence
+    each = base, score, score / spread, alone, votes, said, occurrence
     return torch.stack([one.expand_as(score) for one in each], dim=-1)
 
 
